@@ -1,0 +1,1 @@
+"""Floor 2: what survives a run and a kill: artifacts and the ledger."""

@@ -1,0 +1,1 @@
+"""Floor 2: painters, judges and composers behind small Protocols."""

@@ -1,0 +1,1 @@
+"""Placement of cut-outs in scenes, and harmonization."""

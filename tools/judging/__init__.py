@@ -1,0 +1,1 @@
+"""Deterministic measures and the limits that judge them."""

@@ -1,0 +1,1 @@
+"""Painters make pixels."""
