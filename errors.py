@@ -7,7 +7,8 @@
     │   └── RunFolderError  an output folder that is not ours, or another run's
     ├── SampleError         one sample is bad: it is rejected, the run goes on
     │   ├── EmptyMaskError  no visible pixel is left
-    │   └── ImageDecodeError  an image file cannot be decoded
+    │   ├── ImageDecodeError  an image file cannot be decoded
+    │   └── ImageSizeError  an image is not of the size that its annotations were made for
     └── BrokenRunError      the run itself cannot go on                     exit code 1
         └── MissingDependencyError  an optional package is not installed
 """
@@ -43,6 +44,10 @@ class EmptyMaskError(SampleError):
 
 class ImageDecodeError(SampleError):
     """An image file whose header was readable cannot be decoded."""
+
+
+class ImageSizeError(SampleError):
+    """An image file is not of the size that its annotations were made for."""
 
 
 class BrokenRunError(MaskwrightError):

@@ -72,8 +72,9 @@ def mask_to_rings(mask_hw: MaskHW) -> list[tuple[Ring, list[Ring]]]:
     Each pixel is doubled, so that OpenCV's contour through pixel centres names a pixel corner:
     coordinate u of the doubled image lies on the pixel edge (u + 1) // 2.
     """
-    doubled = np.repeat(np.repeat(mask_hw.astype(np.uint8), 2, axis=0), 2, axis=1)
-    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    twice_as_wide = (mask_hw.astype(np.uint16, order="C") * 0x0101).view(np.uint8)
+    doubled = np.repeat(twice_as_wide, 2, axis=0)
+    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if hierarchy is None:
         return []
     rings = [_corners((contour.reshape(-1, 2) + 1) // 2) for contour in contours]
@@ -87,12 +88,10 @@ def mask_to_rings(mask_hw: MaskHW) -> list[tuple[Ring, list[Ring]]]:
 
 def _corners(path_xy: npt.NDArray[np.int32]) -> Ring:
     """Drop repeated and collinear points of a closed axis-aligned path."""
-    keep = np.any(path_xy != np.roll(path_xy, 1, axis=0), axis=1)
-    path_xy = path_xy[keep]
-    before, after = path_xy - np.roll(path_xy, 1, axis=0), np.roll(path_xy, -1, axis=0) - path_xy
-    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    reverses = (before * after).sum(axis=1) < 0
-    return path_xy[turns | reverses].astype(np.float32)
+    step = np.diff(path_xy, axis=0, append=path_xy[:1])
+    moves = step.any(axis=1)
+    horizontal = step[moves, 0] != 0
+    return path_xy[moves][horizontal != np.roll(horizontal, 1)].astype(np.float32)
 
 
 def mask_to_segmentation(mask_hw: MaskHW) -> Segmentation:
@@ -131,13 +130,23 @@ def segmentation_to_ring(segmentation: Segmentation, height: int, width: int) ->
     Raises:
         EmptyMaskError: nothing to outline.
     """
-    if isinstance(segmentation, Polygons):
-        rings: list[Ring] = list(segmentation.rings)
-    else:
-        rings = [ring for outer, holes in mask_to_rings(rle_to_mask(segmentation)) for ring in (outer, *holes)]
+    rings = list(segmentation.rings) if isinstance(segmentation, Polygons) else _outline(segmentation)
     if not rings:
         raise EmptyMaskError(f"a mask of {width}x{height} has no pixel to outline")
-    return rings[0] if len(rings) == 1 else bridge_rings(rings)
+    if len(rings) == 1:
+        return rings[0]
+    bridged = bridge_rings(rings)
+    if isinstance(segmentation, Rle):
+        return bridged
+    union = segmentation_to_rle(segmentation, height, width)
+    if segmentation_to_rle(Polygons((bridged,)), height, width) == union:
+        return bridged
+    # Rings that overlap cancel out under the even-odd rule; the outline of their union does not.
+    return segmentation_to_ring(union, height, width)
+
+
+def _outline(rle: Rle) -> list[Ring]:
+    return [ring for outer, holes in mask_to_rings(rle_to_mask(rle)) for ring in (outer, *holes)]
 
 
 def connected_components(mask_hw: MaskHW) -> list[int]:

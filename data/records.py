@@ -7,8 +7,9 @@ annotations costs its coordinates and about 60 bytes a row; nothing is decoded u
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -177,7 +178,7 @@ class AnnotationTable(Sequence[Annotation]):
             return rle
         first, last = int(self.row_ring_start[row]), int(self.row_ring_start[row + 1])
         bounds = self.ring_start[first : last + 1].tolist()
-        return Polygons(tuple(self.coords_xy[a:b] for a, b in zip(bounds, bounds[1:], strict=False)))
+        return Polygons(tuple(self.coords_xy[a:b] for a, b in pairwise(bounds)))
 
     def rows_of_image(self, image_index: int) -> npt.NDArray[np.int32]:
         """Row numbers of one image's annotations, in insertion order."""
@@ -227,6 +228,32 @@ class AnnotationTableBuilder:
         self._bbox.extend(bbox_xywh)
         self._area.append(area)
         self._is_crowd.append(is_crowd)
+
+    def add_rows(
+        self,
+        *,
+        annotation_id: npt.NDArray[np.int64],
+        image_index: npt.NDArray[np.int32],
+        category_id: npt.NDArray[np.int32],
+        bbox_xywh: npt.NDArray[np.float32],
+        area: npt.NDArray[np.float32],
+        is_crowd: npt.NDArray[np.bool_],
+        coords_xy: npt.NDArray[np.float32],
+        points_per_ring: npt.NDArray[np.int64],
+        rings_per_row: npt.NDArray[np.int64],
+        rles: Mapping[int, Rle],
+    ) -> None:
+        """Append n rows as columns, shaped as in `AnnotationTable`; `rles` is keyed by row, from 0 to n - 1."""
+        self._rles.update({len(self) + row: rle for row, rle in rles.items()})
+        self._ring_start.frombytes((self._ring_start[-1] + np.cumsum(points_per_ring)).tobytes())
+        self._row_ring_start.frombytes((self._row_ring_start[-1] + np.cumsum(rings_per_row)).tobytes())
+        self._annotation_id.frombytes(annotation_id.tobytes())
+        self._image_index.frombytes(image_index.tobytes())
+        self._category_id.frombytes(category_id.tobytes())
+        self._bbox.frombytes(bbox_xywh.tobytes())
+        self._area.frombytes(area.tobytes())
+        self._is_crowd.frombytes(is_crowd.tobytes())
+        self._coords.frombytes(coords_xy.tobytes())
 
     def build(self, num_images: int) -> AnnotationTable:
         return AnnotationTable(

@@ -1,0 +1,84 @@
+"""The `agents` section of a recipe: which agents work, and each one's painter, judge limits and budget."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class VariationSettings(BaseModel):
+    """How far the variation painter may go at strength 1; every range is scaled by the strength."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_side_px: int = Field(512, ge=16, le=4096, description="longest side of an instance; larger ones are reduced")
+    rotation_deg: float = Field(25, ge=0, le=180, description="rotation, either way")
+    shear_deg: float = Field(8, ge=0, le=45, description="shear, either way")
+    aspect_ratio: float = Field(0.2, ge=0, lt=1, description="stretch of width over height, either way")
+    perspective_ratio: float = Field(0.08, ge=0, le=0.3, description="shift of each corner over the side")
+    flip_probability: Share = Field(0.5, description="chance of a horizontal flip")
+    brightness_ratio: float = Field(0.35, ge=0, lt=1, description="light falling on the object, either way")
+    shading_ratio: float = Field(0.3, ge=0, lt=1, description="light gradient across the object")
+    contrast_ratio: float = Field(0.3, ge=0, lt=1, description="contrast, either way")
+    saturation_ratio: float = Field(0.4, ge=0, le=1, description="saturation, either way")
+    hue_deg: float = Field(12, ge=0, le=180, description="hue, either way")
+    blur_px: float = Field(1.0, ge=0, le=20, description="most standard deviation of the blur")
+    noise_ratio: float = Field(0.02, ge=0, le=0.5, description="most standard deviation of the noise over full scale")
+
+
+class InstanceLimits(BaseModel):
+    """Hard limits on measures; a sample must meet all of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_area_px: int = Field(64, ge=1, description="least mask area")
+    min_largest_component: Share = Field(0.5, description="least share of the mask that its largest part holds")
+    max_components: int = Field(12, ge=1, description="most parts of at least 1 % of the mask")
+    max_truncation: Share = Field(0.6, description="most share of the source's box outline cut by its image's border")
+    min_sharpness: float = Field(2.0, ge=0, description="least variance of the Laplacian over the mask, 8-bit grey")
+    min_contrast: Share = Field(0.02, description="least standard deviation of grey over the mask, of full scale")
+    min_source_difference: Share = Field(0.02, description="least mean colour difference from the source")
+    max_source_difference: Share = Field(0.45, description="most mean colour difference from the source")
+    min_pool_distance_bits: int = Field(
+        3, ge=0, le=64, description="least perceptual-hash distance to the accepted instances of the class"
+    )
+
+
+class SourceSettings(BaseModel):
+    """Which of the user's instances the I-Agent starts from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_area_px: int = Field(1024, ge=1, description="sources smaller than this are used only when a class has few")
+    min_per_class: int = Field(3, ge=1, description="worse sources join until a class has this many")
+
+
+class ImageAgentSettings(BaseModel):
+    """The I-Agent: new instances conditioned on the user's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    painter: str = Field("variation", description="name of the painter")
+    strength: Share = Field(0.6, description="how far the first round departs from the source")
+    strength_step: float = Field(0.2, gt=0, le=1, description="change of strength when a round is rejected")
+    max_rounds: int = Field(3, ge=1, le=50, description="paints an item may cost")
+    variation: VariationSettings = VariationSettings()
+    limits: InstanceLimits = InstanceLimits()
+    sources: SourceSettings = SourceSettings()
+
+
+class AgentsSettings(BaseModel):
+    """Which agents work; an agent that is not named does not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_agent: ImageAgentSettings | None = Field(None, description="the I-Agent")
+
+    @model_validator(mode="after")
+    def _somebody_works(self) -> AgentsSettings:
+        if self.image_agent is None:
+            raise ValueError("no agent is named; add `image_agent: {}` under `agents`")
+        return self

@@ -1,0 +1,53 @@
+"""Files that are whole or absent: written aside, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+PARTIAL_SUFFIX = ".partial"
+"""Ending of a file or folder that is still being written; a kill may leave one behind."""
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` that takes its name once the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=path.name[:40] + ".", suffix=PARTIAL_SUFFIX, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content`; after a kill at any moment the file is whole, or as it was before."""
+    with open_atomically(path) as file:
+        file.write(content)
+
+
+def remove_partials(folder: Path) -> int:
+    """Remove what a killed writer left below `folder`; returns how many files went."""
+    partials = [path for path in folder.rglob(f"*{PARTIAL_SUFFIX}") if path.is_file()]
+    for path in partials:
+        path.unlink(missing_ok=True)
+    return len(partials)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
