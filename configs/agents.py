@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -37,10 +37,10 @@ class InstanceLimits(BaseModel):
     min_area_px: int = Field(64, ge=1, description="least mask area")
     min_largest_component: Share = Field(0.5, description="least share of the mask that its largest part holds")
     max_components: int = Field(12, ge=1, description="most parts of at least 1 % of the mask")
-    max_truncation: Share = Field(0.6, description="most share of the source's box outline cut by its image's border")
+    max_truncation: Share = Field(0.9, description="most share of the source's box outline cut by its image's border")
     min_sharpness: float = Field(2.0, ge=0, description="least variance of the Laplacian over the mask, 8-bit grey")
     min_contrast: Share = Field(0.02, description="least standard deviation of grey over the mask, of full scale")
-    min_source_difference: Share = Field(0.02, description="least mean colour difference from the source")
+    min_source_difference: Share = Field(0.01, description="least mean colour difference from the source")
     max_source_difference: Share = Field(0.45, description="most mean colour difference from the source")
     min_pool_distance_bits: int = Field(
         3, ge=0, le=64, description="least perceptual-hash distance to the accepted instances of the class"
@@ -75,10 +75,4 @@ class AgentsSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image_agent: ImageAgentSettings | None = Field(None, description="the I-Agent")
-
-    @model_validator(mode="after")
-    def _somebody_works(self) -> AgentsSettings:
-        if self.image_agent is None:
-            raise ValueError("no agent is named; add `image_agent: {}` under `agents`")
-        return self
+    image_agent: ImageAgentSettings = Field(description="the I-Agent")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,6 +20,7 @@ from .records import AnnotationTableBuilder, Category, Dataset, Findings, Freque
 _NOT_A_NUMBER = re.compile(rb"(?<=[\[,:\s])-?(?:NaN|Infinity)(?=\s*[,\]}])")
 """What Python's json writes for floats that JSON does not know; lookarounds keep it out of most strings."""
 
+Schema = TypeVar("Schema")
 _NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -54,13 +55,6 @@ class JsonLicence(msgspec.Struct, gc=False):
     url: str | None = None
 
 
-class JsonHead(msgspec.Struct):
-    """All of a file but its annotations, which are skipped."""
-
-    images: list[JsonImage]
-    categories: list[JsonCategory]
-
-
 class JsonFile(msgspec.Struct):
     images: list[JsonImage]
     annotations: list[msgspec.Raw]
@@ -79,20 +73,29 @@ def load_coco(
     Raises:
         DatasetError: a file is not JSON or not COCO, contradicts itself, or nothing usable is left.
     """
-    return load_instances("coco", annotation_files, image_folders, open_images=check_images)
+    return load_instances("coco", annotation_files, lambda split, _: image_folders[split], open_images=check_images)
 
 
 def load_instances(
-    format_name: str, annotation_files: Mapping[str, Path], image_folders: Mapping[str, Path], *, open_images: bool
+    format_name: str,
+    annotation_files: Mapping[str, Path],
+    folder_of: Callable[[str, Sequence[str]], Path],
+    *,
+    open_images: bool = True,
 ) -> Dataset:
-    """Read files of the COCO family; see `load_coco`."""
+    """Read files of the COCO family; see `load_coco`.
+
+    Args:
+        folder_of: the image folder, given the split and the file names that its annotation file lists.
+    """
     findings, builder = Findings(), AnnotationTableBuilder()
     categories: dict[int, Category] = {}
     images: list[ImageRecord] = []
     for split, path in annotation_files.items():
         content = read_json(path, JsonFile)
         _add_categories(categories, content.categories, path)
-        records = _to_records(content, path, image_folders[split], split)
+        folder = folder_of(split, [image.name for image in content.images])
+        records = _to_records(content, path, folder, split)
         usable = check_images(records, findings) if open_images else _believe(records, path)
         frames: dict[int, Frame] = {}
         for declared, record in zip(records, usable, strict=True):
@@ -121,7 +124,7 @@ def dataset_root(annotation_file: Path) -> Path:
     return folder.parent if folder.name == "annotations" else folder
 
 
-def read_json[T](path: Path, schema: type[T]) -> T:
+def read_json(path: Path, schema: type[Schema]) -> Schema:
     """Decode a file of the COCO family.
 
     Raises:
@@ -196,7 +199,9 @@ def _to_records(content: JsonFile, path: Path, folder: Path, split: str) -> list
 def _believe(records: list[ImageRecord], path: Path) -> list[ImageRecord]:
     for record in records:
         if not record.width or not record.height:
-            raise DatasetError(f"{path}: image {record.image_id} declares no size; expected width and height. Add them.")
+            raise DatasetError(
+                f"{path}: image {record.image_id} declares no size; expected width and height. Add them."
+            )
     return records
 
 

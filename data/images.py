@@ -26,7 +26,7 @@ PlaceImage = Callable[[ImageRecord, Path], None]
 MAX_IMAGE_PIXELS = 178_956_970
 """Pillow's own limit for a decompression bomb: half a GiB of RGB."""
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM", "JPEG2000", "MPO")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM", "JPEG2000")
 """Pillow formats that we open. The rest stays shut: EPS, for one, would start Ghostscript."""
 
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)

@@ -202,11 +202,11 @@ class InstanceReader:
 
 
 def _to_coords(rings: Sequence[Sequence[float | None]]) -> Ring:
-    flat = chain.from_iterable(rings)
-    try:
-        return np.fromiter(flat, dtype=np.float32).reshape(-1, 2)
-    except TypeError:  # a null among the numbers
-        return np.array(list(chain.from_iterable(rings)), dtype=np.float32).reshape(-1, 2)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and found later
+        try:
+            return np.fromiter(chain.from_iterable(rings), dtype=np.float32).reshape(-1, 2)
+        except TypeError:  # a null among the numbers, which becomes NaN
+            return np.array(list(chain.from_iterable(rings)), dtype=np.float32).reshape(-1, 2)
 
 
 def _measure(rows: _Rows) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

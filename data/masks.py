@@ -24,7 +24,7 @@ def segmentation_to_rle(segmentation: Segmentation, height: int, width: int) -> 
     """Encode any mask as RLE; several rings become their union."""
     if isinstance(segmentation, Rle):
         return segmentation
-    flat = [ring.astype(np.float64).ravel().tolist() for ring in segmentation.rings]
+    flat = [ring.astype(np.float64).ravel() for ring in segmentation.rings]
     merged = coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
     return Rle(merged["counts"], height, width)
 

@@ -21,14 +21,13 @@ class Canvas:
         """Copy the background, (H, W, 3) uint8; `original_boxes` are those of its own instances."""
         self.image_rgb = background_rgb.copy()
         self.frame_hw: tuple[int, int] = (background_rgb.shape[0], background_rgb.shape[1])
-        self.covered_hw: MaskHW = np.zeros(self.frame_hw, dtype=np.bool_)
+        self.owner_hw = np.zeros(self.frame_hw, dtype=np.int16)
         self.pastes: list[Pasted] = []
         self._settings = settings
-        self._owner = np.zeros(self.frame_hw, dtype=np.int16)
         self._originals_xyxy = np.array(original_boxes, dtype=np.float64).reshape(-1, 4)
         self._originals_xyxy[:, 2:] += self._originals_xyxy[:, :2]
         sides = self._originals_xyxy[:, 2:] - self._originals_xyxy[:, :2]
-        self._original_areas = np.maximum(sides.prod(axis=1), 1.0)
+        self._per_area = 1 / np.maximum(sides.prod(axis=1), 1.0)
 
     def find_centre(
         self, cutout: FittedCutOut, centres_xy: npt.NDArray[np.int64], truncation: float
@@ -48,23 +47,25 @@ class Canvas:
         pasted = paste(self.image_rgb, cutout.rgba, centre_xy, harmonizer, measure=measure)
         self.pastes.append(pasted)
         x, y, w, h = pasted.box_xywh
-        self._owner[y : y + h, x : x + w][pasted.mask_hw] = len(self.pastes)
-        self.covered_hw[y : y + h, x : x + w] |= pasted.mask_hw
+        self.owner_hw[y : y + h, x : x + w][pasted.mask_hw] = len(self.pastes)
         return pasted
 
     def visible(self, index: int) -> tuple[BoxPx, MaskHW]:
         """Box and mask of what later pastes left of the paste number `index`; never empty."""
         x, y, w, h = self.pastes[index].box_xywh
-        mask = self._owner[y : y + h, x : x + w] == index + 1
+        mask = self.owner_hw[y : y + h, x : x + w] == index + 1
         left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
         return (x + left, y + top, width, height), mask[top : top + height, left : left + width]
 
     def _hidden_originals(self, cutout: FittedCutOut, centres_xy: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """For each centre, the originals hidden, counted in shares of their boxes."""
         x, y, w, h = _box_at(cutout, (0, 0))
-        low = centres_xy[:, None] + (x, y)
-        shared = np.minimum(self._originals_xyxy[:, 2:], low + (w, h)) - np.maximum(self._originals_xyxy[:, :2], low)
-        return (np.maximum(shared, 0).prod(axis=2) / self._original_areas).sum(axis=1)
+        left, top = centres_xy[:, :1] + x, centres_xy[:, 1:] + y
+        x0, y0, x1, y1 = self._originals_xyxy.T
+        shared_w = np.minimum(left + w, x1) - np.maximum(left, x0)
+        shared_h = np.minimum(top + h, y1) - np.maximum(top, y0)
+        hidden: npt.NDArray[np.float64] = (np.maximum(shared_w, 0) * np.maximum(shared_h, 0)) @ self._per_area
+        return hidden
 
     def _admits(self, cutout: FittedCutOut, centre_xy: tuple[int, int], truncation: float) -> bool:
         """Whether the cut-out and all earlier pastes would stay visible enough."""
@@ -85,7 +86,7 @@ class Canvas:
     def _stays_visible(self, index: int, box: BoxPx, mask: Mask01) -> bool:
         x, y, w, h = box
         px, py, pw, ph = self.pastes[index].box_xywh
-        rest = (self._owner[py : py + ph, px : px + pw] == index + 1).view(np.uint8)
+        rest = (self.owner_hw[py : py + ph, px : px + pw] == index + 1).view(np.uint8)
         x0, y0, x1, y1 = max(x, px), max(y, py), min(x + w, px + pw), min(y + h, py + ph)
         rest[y0 - py : y1 - py, x0 - px : x1 - px] &= 1 - mask[y0 - y : y1 - y, x0 - x : x1 - x]
         pasted_area = np.count_nonzero(self.pastes[index].mask_hw)

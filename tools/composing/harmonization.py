@@ -156,22 +156,33 @@ class Seam:
     after: SeamMeasures
 
 
-def measure_seam(window_rgb: ImageRGB, mask: Mask01) -> SeamMeasures:
-    """Measure the seam of a mask in a window of RGB pixels (h, w, 3)."""
+def measure_seam(hard_rgb: ImageRGB, harmonized_rgb: ImageRGB, mask: Mask01) -> Seam:
+    """Compare two windows, (h, w, 3) uint8, along the seam of the mask that was pasted in both."""
     outer, inner = _outer_ring(mask), mask - cv2.erode(mask, _square(RING_PX))
     if not cv2.countNonZero(outer) or not cv2.countNonZero(inner):
-        return SeamMeasures(0.0, 0.0)
+        return Seam(SeamMeasures(0.0, 0.0), SeamMeasures(0.0, 0.0))
+    edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _square(1))
+    beside = cv2.bitwise_and(outer | inner, 1 - cv2.dilate(edge, _square(1)))
+    before, after = (
+        SeamMeasures(_edge_gradient(window, edge, beside), _colour_gap(window, inner, outer))
+        for window in (hard_rgb, harmonized_rgb)
+    )
+    return Seam(before, after)
+
+
+def _edge_gradient(window_rgb: ImageRGB, edge: Mask01, beside: Mask01) -> float:
     grey = cv2.cvtColor(window_rgb, cv2.COLOR_RGB2GRAY)
     gradient = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-    seam = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _square(1))
-    beside = cv2.bitwise_and(cv2.bitwise_or(outer, inner), 1 - cv2.dilate(seam, _square(1)))
-    on_seam, off_seam = cv2.mean(gradient, seam)[0], cv2.mean(gradient, beside)[0]
+    on_edge, off_edge = cv2.mean(gradient, edge)[0], cv2.mean(gradient, beside)[0]
+    return float(on_edge / (off_edge + 1.0))
 
+
+def _colour_gap(window_rgb: ImageRGB, inner: Mask01, outer: Mask01) -> float:
     lab = cv2.cvtColor(window_rgb, cv2.COLOR_RGB2LAB)
     inside, outside = _statistics(lab, inner), _statistics(lab, outer)
     to_cie = np.array([100 / 255, 1.0, 1.0])
-    gap = sum(np.linalg.norm((a - b) * to_cie) for a, b in ((inside.mean, outside.mean), (inside.std, outside.std)))
-    return SeamMeasures(edge_gradient=on_seam / (off_seam + 1.0), colour_gap=float(gap))
+    means, stds = (inside.mean - outside.mean) * to_cie, (inside.std - outside.std) * to_cie
+    return float(np.linalg.norm(means) + np.linalg.norm(stds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +212,9 @@ def _rgb(cutout_rgba: ImageRGBA) -> ImageRGB:
 
 def _blend(window_rgb: ImageRGB, object_rgb: ImageRGB, cutout_rgba: ImageRGBA) -> ImageRGB:
     alpha = cv2.extractChannel(cutout_rgba, 3)
-    weight = cv2.min(alpha, cv2.GaussianBlur(alpha, (5, 5), 0)).astype(np.float32)
-    blended: ImageRGB = cv2.blendLinear(object_rgb, window_rgb, weight, 255 - weight)
+    weight = cv2.cvtColor(cv2.min(alpha, cv2.GaussianBlur(alpha, (5, 5), 0)), cv2.COLOR_GRAY2RGB)
+    behind = cv2.multiply(window_rgb, 255 - weight, scale=1 / 255)
+    blended: ImageRGB = cv2.add(cv2.multiply(object_rgb, weight, scale=1 / 255), behind)
     return blended
 
 

@@ -7,16 +7,16 @@ Masks are cut in the crop around an instance, never as whole frames; `segmentati
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil, floor
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ...configs.compose import ComposeSettings
 from ...data.masks import mask_to_rle, mask_to_segmentation, rle_bbox, rle_to_mask, segmentation_to_mask
 from ...data.records import Annotation, MaskHW, Polygons, Rle, Segmentation
-
-BoxPx = tuple[int, int, int, int]
-"""(x, y, w, h) in whole pixels."""
+from .placement import BoxPx
 
 
 def segmentation_to_crop(segmentation: Segmentation, box: BoxPx) -> MaskHW:
@@ -37,20 +37,16 @@ def segmentation_bounds(segmentation: Segmentation, frame_hw: tuple[int, int]) -
     if not segmentation.rings:
         return 0, 0, 0, 0
     points = np.concatenate(segmentation.rings)
-    frame_wh = np.array(frame_hw[::-1])
-    low = np.clip(np.floor(points.min(axis=0)) - 1, 0, frame_wh)
-    high = np.clip(np.ceil(points.max(axis=0)) + 1, low, frame_wh)
-    x, y, w, h = (int(v) for v in (*low, *(high - low)))
-    return x, y, w, h
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    x, y = max(floor(left) - 1, 0), max(floor(top) - 1, 0)
+    return x, y, max(min(ceil(right) + 1, frame_hw[1]) - x, 0), max(min(ceil(bottom) + 1, frame_hw[0]) - y, 0)
 
 
 def crop_to_segmentation(mask_hw: MaskHW, x: int, y: int, frame_hw: tuple[int, int]) -> Segmentation:
     """Encode a mask that fills the box with its corner at (x, y) of the frame; polygons where they are exact."""
-    padded = np.zeros((mask_hw.shape[0] + 2, mask_hw.shape[1] + 2), dtype=np.bool_)
-    padded[1:-1, 1:-1] = mask_hw
-    segmentation = mask_to_segmentation(padded)
+    segmentation = mask_to_segmentation(mask_hw)
     if isinstance(segmentation, Polygons):
-        return _shift(segmentation, x - 1, y - 1)
+        return _shift(segmentation, x, y)
     frame = np.zeros(frame_hw, dtype=np.uint8, order="F")
     frame[y : y + mask_hw.shape[0], x : x + mask_hw.shape[1]] = mask_hw
     return mask_to_rle(frame.view(np.bool_))
@@ -61,7 +57,7 @@ def _shift(polygons: Polygons, dx: int, dy: int) -> Polygons:
     return Polygons(tuple(ring + offset for ring in polygons.rings))
 
 
-def occlude(annotation: Annotation, covered_hw: MaskHW, settings: ComposeSettings) -> Annotation | None:
+def occlude(annotation: Annotation, owner_hw: npt.NDArray[np.int16], settings: ComposeSettings) -> Annotation | None:
     """Cut an original's mask where pastes cover it; None where it vanishes.
 
     Untouched, it is returned as it is. A cut one stays if its box moved at most `max_box_shift_px` or its
@@ -69,11 +65,11 @@ def occlude(annotation: Annotation, covered_hw: MaskHW, settings: ComposeSetting
     stays as long as one pixel does.
 
     Args:
-        covered_hw: (H, W) bool, True where a paste lies.
+        owner_hw: (H, W) int16, above 0 where a paste lies.
     """
-    frame_hw = covered_hw.shape
+    frame_hw = owner_hw.shape
     x, y, w, h = box = segmentation_bounds(annotation.segmentation, frame_hw)
-    covered = covered_hw[y : y + h, x : x + w]
+    covered = owner_hw[y : y + h, x : x + w] > 0
     if not covered.any():
         return annotation
     mask = segmentation_to_crop(annotation.segmentation, box)

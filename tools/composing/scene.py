@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from ...configs.compose import ComposeSettings
 from ...data.records import Annotation, ImageRGB, ImageRGBA
-from ...errors import EmptyMaskError
+from ...errors import EmptyMaskError, RecipeError
 from .canvas import Canvas
 from .harmonization import Harmonizer, Seam
 from .occlusion import crop_to_segmentation, occlude
@@ -89,32 +90,37 @@ def plan_scenes(
 
     Args:
         instances: (instance id, category id) pairs.
+
+    Raises:
+        RecipeError: there is no background.
     """
+    if num_backgrounds < 1:
+        raise RecipeError("no background image is left; set `compose.backgrounds` to 'train' or to a folder of images")
     rng = np.random.default_rng(seed)
+    category_ids = np.array([category_id for _, category_id in instances], dtype=np.int64)
     groups: list[tuple[str, ...]] = []
     for _ in range(settings.placements):
-        order = _spread(np.array([category_id for _, category_id in instances], dtype=np.int64), rng)
-        dealt = [instances[index][0] for index in order.tolist()]
-        while dealt:
-            size = int(rng.integers(*settings.instances_per_scene, endpoint=True))
-            groups.append(tuple(dealt[:size]))
-            del dealt[:size]
-    cycles = [rng.permutation(num_backgrounds) for _ in range(0, len(groups), max(num_backgrounds, 1))]
-    backgrounds = np.concatenate(cycles).tolist() if cycles else []
+        dealt = [instances[index][0] for index in _spread(category_ids, rng).tolist()]
+        start = 0
+        while start < len(dealt):
+            end = start + int(rng.integers(*settings.instances_per_scene, endpoint=True))
+            groups.append(tuple(dealt[start:end]))
+            start = end
+    backgrounds = (rng.permutation(num_backgrounds) for _ in count())
     return [
-        ScenePlan(background, group, (seed, index))
-        for index, (group, background) in enumerate(zip(groups, backgrounds, strict=False))
+        ScenePlan(int(background), group, (seed, index))
+        for index, (group, background) in enumerate(zip(groups, chain.from_iterable(backgrounds), strict=False))
     ]
 
 
 def _spread(category_ids: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Order in which the members of each class are evenly spaced, and random otherwise."""
     shuffled = rng.permutation(len(category_ids))
-    _, group, count = np.unique(category_ids[shuffled], return_inverse=True, return_counts=True)
+    _, group, size = np.unique(category_ids[shuffled], return_inverse=True, return_counts=True)
     by_class = np.argsort(group, kind="stable")
     rank = np.empty(len(group))
-    rank[by_class] = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
-    position = (rank + rng.random(len(count))[group]) / count[group]
+    rank[by_class] = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    position = (rank + rng.random(len(size))[group]) / size[group]
     return shuffled[np.argsort(position, kind="stable")]
 
 
@@ -141,7 +147,7 @@ def compose_scene(
     """
     canvas = Canvas(background_rgb, [original.bbox_xywh for original in originals], settings)
     placed = [_place(canvas, cutout, sizes, settings, harmonizer, rng, measure_seams) for cutout in cutouts]
-    kept = [(original.annotation_id, occlude(original, canvas.covered_hw, settings)) for original in originals]
+    kept = [(original.annotation_id, occlude(original, canvas.owner_hw, settings)) for original in originals]
     first_id = max((original.annotation_id for original in originals), default=0) + 1
     on_canvas = [cutout for cutout, found in zip(cutouts, placed, strict=True) if found]
     return Scene(

@@ -1,0 +1,169 @@
+"""The command line: parse, run, summarize. Every command is one public function of the library."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from .errors import InputError, MaskwrightError
+
+app = typer.Typer(
+    name="maskwright",
+    help="Bigger labelled data sets with exact masks, from the one you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+class DataFormat(StrEnum):
+    """Formats that are read."""
+
+    auto = "auto"
+    coco = "coco"
+    yolo = "yolo"
+    lvis = "lvis"
+    voc = "voc"
+
+
+class TargetFormat(StrEnum):
+    """Formats that are written."""
+
+    coco = "coco"
+    yolo = "yolo"
+    lvis = "lvis"
+    voc = "voc"
+
+
+class Resume(StrEnum):
+    """What to do with a run that stands in the folder."""
+
+    never = "never"
+    always = "always"
+    if_possible = "if_possible"
+
+
+RecipeArgument = Annotated[str, typer.Argument(help="Built-in recipe (quickstart, instances) or path of a YAML file.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Data set folder, or its annotation file.")]
+FormatOption = Annotated[DataFormat | None, typer.Option("--format", help="Format of the data set.  [default: auto]")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="A setting, key.sub=value; repeatable.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the run; the same as --set plan.seed=N.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Most work items; the same as --set budget.items=N.")]
+
+
+@app.command(
+    epilog="Examples:  maskwright run quickstart  ·  "
+    "maskwright run instances --data PATH --out runs/more --set plan.at_least=100  ·  "
+    "after Ctrl-C or a kill, the same command goes on."
+)
+def run(
+    recipe: RecipeArgument,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/RECIPE-N]")] = None,
+    data_format: FormatOption = None,
+    overrides: SetOption = None,
+    seed: SeedOption = None,
+    limit: LimitOption = None,
+    resume: Annotated[Resume, typer.Option(help="Whether to go on with a run in the folder.")] = Resume.if_possible,
+) -> None:
+    """Make new instances, compose them into scenes, export the bigger data set and report."""
+    from .console import Bars, draining, show_outcome
+    from .graphs.pipeline import run_recipe
+
+    with draining() as stop, Bars().shown() as bars:
+        outcome = run_recipe(
+            recipe,
+            data=data,
+            out=out,
+            data_format=data_format and data_format.value,
+            overrides=overrides or (),
+            seed=seed,
+            limit=limit,
+            resume=resume.value,
+            progress=bars,
+            stop=stop,
+        )
+    show_outcome(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command(epilog="Example:  maskwright plan instances --data PATH --set plan.at_least=100")
+def plan(
+    recipe: RecipeArgument,
+    data: DataOption = None,
+    data_format: FormatOption = None,
+    overrides: SetOption = None,
+    seed: SeedOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Show classes, quotas, work items and an estimate; spends nothing."""
+    from .console import show_plan
+    from .graphs.pipeline import plan_recipe
+
+    show_plan(
+        plan_recipe(
+            recipe,
+            data=data,
+            data_format=data_format and data_format.value,
+            overrides=overrides or (),
+            seed=seed,
+            limit=limit,
+        )
+    )
+
+
+@app.command(epilog="Example:  maskwright convert coco/ yolo/ --to yolo")
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Data set folder or annotation file.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write; must not hold anything.")],
+    to: Annotated[TargetFormat, typer.Option(help="Format to write.")],
+    data_format: Annotated[DataFormat, typer.Option("--format", help="Format of SRC.")] = DataFormat.auto,
+) -> None:
+    """Rewrite a data set in another format, masks exact, and say what the format cannot hold."""
+    from .console import Bars, console, show_findings
+    from .data.convert import convert_dataset
+
+    with Bars().shown() as bars:
+        report = convert_dataset(source, target, to=to.value, format=data_format.value, progress=bars)
+    console.print(f"{report.images} images and {report.annotations} annotations written to {target}", soft_wrap=True)
+    show_findings(report.findings)
+
+
+@app.command(epilog="Example:  maskwright report runs/instances-1")
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
+    """Write RUN/report.html again from what stands in the run folder."""
+    from .console import console
+    from .evaluation.report import build_report
+
+    console.print(str(build_report(run_folder)), soft_wrap=True)
+
+
+@app.command(epilog="Example:  maskwright doctor")
+def doctor() -> None:
+    """Say what is installed, which devices there are, and what each recipe would need."""
+    from .console import show_checks
+    from .graphs.checkup import check_installation
+
+    show_checks(check_installation())
+
+
+def main() -> NoReturn:
+    """Entry point: errors become messages and exit codes."""
+    try:
+        app()
+    except MaskwrightError as exc:
+        _fail(str(exc), 2 if isinstance(exc, InputError) else 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where it stopped", 130)
+    sys.exit(0)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.secho("error: ", fg="red", nl=False, err=True)
+    typer.echo(message, err=True)
+    sys.exit(exit_code)

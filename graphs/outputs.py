@@ -1,0 +1,162 @@
+"""What a run leaves behind: the bigger data set with its card and provenance, run.json and the report."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from ..configs.recipe import Recipe
+from ..data.card import dataset_card
+from ..data.export import export_dataset
+from ..data.records import Dataset, Findings
+from ..evaluation.report import build_report
+from ..memory.artifacts import ArtifactStore, write_or_stop
+from ..memory.entries import ItemResult, SceneResult
+from ..memory.ledger import Ledger
+from ..tools.protocols import MeasureJudge, Painter
+from .composition import SceneServices
+from .image_agent import ImageAgentGraph
+from .pool import Pool
+from .product import AugmentedDataset
+from .provenance import write_provenance
+from .record import RunRecord, Status, describe_dataset, hints, tally
+from .services import Executor, Progress, Sources
+from .work import WorkPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunServices:
+    """What the run's nodes need; `pool` and `record` are filled as the run goes, from the ledger."""
+
+    recipe: Recipe
+    folder: Path
+    dataset: Dataset
+    work: WorkPlan
+    image_agent: ImageAgentGraph
+    painter: Painter
+    judge: MeasureJudge
+    sources: Sources
+    artifacts: ArtifactStore
+    items: Ledger[ItemResult]
+    scene_services: SceneServices
+    executor: Executor
+    progress: Progress
+    stop: threading.Event
+    record: RunRecord
+    dataset_digest: str
+    pool: Pool = field(default_factory=Pool)
+    findings: Findings = field(default_factory=Findings)
+
+    @property
+    def scenes(self) -> Ledger[SceneResult]:
+        return self.scene_services.scenes
+
+
+def export_product(services: RunServices) -> None:
+    """Write dataset/ and note its digest; an interrupted export is written again."""
+    record = services.record
+    product = _product(services)
+    digest = _digest(services)
+    folder = services.folder / "dataset"
+    if digest == record.product_digest and (folder / "provenance.jsonl").is_file():
+        return
+    record.product_digest = ""
+    _write_record(services, "running")
+    num_images = len(services.dataset.images) * services.recipe.export.originals + len(record.scene_ids)
+    services.progress.start("export", num_images)
+    export_dataset(
+        product,
+        folder,
+        services.recipe.export.formats,
+        findings=services.findings,
+        on_image=lambda: services.progress.advance("export"),
+    )
+    write_provenance(folder / "provenance.jsonl", _results(services), _scenes(services))
+    record.product_digest = digest
+
+
+def finish(services: RunServices, *, stopped: bool) -> None:
+    """State the outcome in run.json, the card and the report."""
+    status = _status(services, stopped)
+    content = _write_record(services, status)
+    if not stopped and services.pool.instances:
+        write_or_stop(services.folder / "dataset" / "README.md", dataset_card(content).encode())
+    with services.record.timed("report"):
+        services.progress.start("report", 1)
+        build_report(services.folder)
+        services.progress.advance("report")
+    _write_record(services, status)
+
+
+def _status(services: RunServices, stopped: bool) -> Status:
+    if stopped:
+        return "interrupted"
+    nothing = services.work.items and not services.pool.instances
+    return "partial" if nothing or services.pool.endings["failed"] else "done"
+
+
+def _write_record(services: RunServices, status: Status) -> dict[str, object]:
+    findings = Findings()
+    for source in (services.dataset.findings, services.findings):
+        for kind, count in source.counts.items():
+            findings.counts[kind] = findings.counts.get(kind, 0) + count
+            findings.examples.setdefault(kind, []).extend(source.examples[kind])
+    return services.record.write(
+        status,
+        {
+            "dataset": describe_dataset(services.dataset, services.dataset_digest),
+            "findings": findings.as_json(),
+            **tally(services.work, services.pool),
+            "scenes": len(services.record.scene_ids),
+            "unplaced": _unplaced(services) if status in ("done", "partial") else [],
+            "hints": hints(services.recipe, services.work, services.pool, services.folder, status),
+        },
+    )
+
+
+def _product(services: RunServices) -> AugmentedDataset:
+    unreadable = {name for scene in _scenes(services) for name in scene["unreadable_backgrounds"]}
+    for name in sorted(unreadable):
+        services.findings.add("undecodable_image", name)
+    return AugmentedDataset(
+        services.dataset,
+        services.record.scene_ids,
+        services.scene_services.scenes,
+        services.artifacts,
+        with_originals=services.recipe.export.originals,
+        unreadable=frozenset(unreadable),
+    )
+
+
+def _digest(services: RunServices) -> str:
+    content = {
+        "scenes": services.record.scene_ids,
+        "export": services.recipe.export.model_dump(mode="json"),
+        "data": services.dataset_digest,
+    }
+    return hashlib.sha256(orjson.dumps(content)).hexdigest()
+
+
+def _results(services: RunServices) -> Iterator[ItemResult]:
+    for item in services.work.items:
+        result = services.items.read(item["item_id"])
+        if result is not None:
+            yield result
+
+
+def _scenes(services: RunServices) -> Iterator[SceneResult]:
+    for scene_id in services.record.scene_ids:
+        scene = services.scene_services.scenes.read(scene_id)
+        if scene is not None:
+            yield scene
+
+
+def _unplaced(services: RunServices) -> list[str]:
+    """Instances that no scene could take, in any deal."""
+    placed = {i["source_id"] for scene in _scenes(services) for i in scene["instances"] if i["origin"] == "synthetic"}
+    return [instance.instance_id for instance in services.pool.instances if instance.instance_id not in placed]

@@ -1,0 +1,253 @@
+"""The public doors: run a recipe, or plan it without spending anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..configs.data import DataSettings
+from ..configs.recipe import RECIPE_FOLDER, Recipe, load_recipe
+from ..data.coco import load_coco
+from ..data.load import load_dataset
+from ..data.records import Dataset
+from ..data.splits import dataset_digest, set_val_aside
+from ..errors import BrokenRunError, DatasetError, RecipeError, RunFolderError
+from ..memory.artifacts import ArtifactStore, write_or_stop
+from ..memory.ledger import Ledger
+from ..tools.composing.harmonization import build_harmonizer
+from ..tools.composing.placement import measure_sizes
+from ..tools.judging.limits import LimitJudge
+from ..tools.registry import build_painter
+from .composition import Backgrounds, SceneServices
+from .executor import ThreadExecutor
+from .image_agent import build_image_agent_graph
+from .outputs import RunServices
+from .record import RunRecord, read_run_json
+from .run import build_run_graph
+from .services import Progress
+from .sources import DatasetSources
+from .work import WorkPlan, plan_work
+
+Resume = Literal["never", "always", "if_possible"]
+BYTES_PER_ITEM = 400_000
+EXIT_CODES = {"done": 0, "partial": 3, "interrupted": 130}
+
+
+class Silent:
+    """Progress that says nothing: the default of the library."""
+
+    def start(self, stage: str, total: int) -> None:
+        del stage, total
+
+    def advance(self, stage: str, outcome: str = "", count: int = 1) -> None:
+        del stage, outcome, count
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe with its data set read and its work planned; nothing is spent yet."""
+
+    recipe: Recipe
+    dataset: Dataset
+    digest: str
+    work: WorkPlan
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended. `content` is run.json's."""
+
+    folder: Path
+    exit_code: int
+    content: dict[str, object]
+
+
+def plan_recipe(
+    recipe: str,
+    *,
+    data: Path | None = None,
+    data_format: str | None = None,
+    overrides: Iterable[str] = (),
+    seed: int | None = None,
+    limit: int | None = None,
+) -> Prepared:
+    """Read the recipe and the data set, and plan the work; no image is decoded.
+
+    Args:
+        recipe: built-in name, or path of a YAML file.
+        data: data set folder or annotation file; stands above the recipe's.
+        overrides: `key.sub=value` settings above the recipe's.
+
+    Raises:
+        RecipeError: the recipe is wrong.
+        DatasetError: the data set is wrong.
+    """
+    settings = load_recipe(recipe, [*overrides, *_shorthands(data, data_format, seed, limit)])
+    dataset = set_val_aside(_open_dataset(settings.data), settings.data.val_share)
+    if not any(image.split == "train" for image in dataset.images):
+        raise DatasetError(
+            f"{dataset.root}: has no training images; splits found: {', '.join(dataset.splits)}. "
+            "Give the folder or file that holds the training split"
+        )
+    return Prepared(settings, dataset, dataset_digest(dataset), plan_work(dataset, settings))
+
+
+def run_recipe(
+    recipe: str,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    data_format: str | None = None,
+    overrides: Iterable[str] = (),
+    seed: int | None = None,
+    limit: int | None = None,
+    resume: Resume = "if_possible",
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> RunOutcome:
+    """Make the bigger data set, or go on with it.
+
+    Args:
+        out: run folder; default runs/RECIPE-N, the last one if it is this run unfinished, else the next number.
+        resume: `if_possible` goes on with a run of the same fingerprint, `never` wants a fresh folder,
+            `always` wants one to go on with.
+        stop: set it, and the run finishes what is in flight and returns.
+
+    Raises:
+        InputError: recipe, data set or folder is wrong; nothing was spent.
+        BrokenRunError: the run cannot go on; the same call resumes it.
+    """
+    if out is not None:
+        _check_folder(out)
+    prepared = plan_recipe(recipe, data=data, data_format=data_format, overrides=overrides, seed=seed, limit=limit)
+    fingerprint = prepared.recipe.fingerprint(prepared.digest)
+    name = Path(recipe).stem
+    folder = out or _default_folder(Path("runs"), name, fingerprint)
+    _check_resume(folder, fingerprint, resume)
+    _check_disk(folder, prepared)
+    services = _build_services(prepared, folder, name, fingerprint, progress or Silent(), stop or threading.Event())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_or_stop(folder / "recipe.yaml", prepared.recipe.to_yaml().encode())
+    services.record.write("running", {})
+    recursion_limit = prepared.work.num_waves + 20
+    build_run_graph().invoke(_START, context=services, config={"recursion_limit": recursion_limit})  # type: ignore[call-overload]
+    content = read_run_json(folder) or {}
+    return RunOutcome(folder, EXIT_CODES[str(content["status"])], content)
+
+
+_START = {"num_items": 0, "num_waves": 0, "wave": 0, "num_accepted": 0, "num_scenes": 0, "stopped": False}
+
+
+def _shorthands(data: Path | None, data_format: str | None, seed: int | None, limit: int | None) -> list[str]:
+    values = {"data.path": data and str(data), "data.format": data_format, "plan.seed": seed, "budget.items": limit}
+    return [f"{key}={value!r}" for key, value in values.items() if value is not None]
+
+
+def _open_dataset(settings: DataSettings) -> Dataset:
+    if settings.path is None:
+        raise RecipeError("no data set is given; add --data PATH, a data set folder or its annotation file")
+    if settings.path == "quickstart":
+        return _open_quickstart()
+    images = Path(settings.images) if settings.images else None
+    return load_dataset(Path(settings.path), settings.format, images=images)
+
+
+def _open_quickstart() -> Dataset:
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise DatasetError("the quickstart photographs ship with scikit-image, which is not installed")
+    photographs = Path(spec.submodule_search_locations[0], "data")
+    annotations = RECIPE_FOLDER / "quickstart" / "annotations.json"
+    return load_coco({"train": annotations}, {"train": photographs})
+
+
+def _check_folder(folder: Path) -> None:
+    """A run directory is made fresh or resumed, never emptied."""
+    if folder.is_dir() and any(folder.iterdir()) and read_run_json(folder) is None:
+        raise RunFolderError(f"{folder}: is not empty and no run of ours; give another --out")
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder}: is a file; give a folder to --out")
+
+
+def _check_resume(folder: Path, fingerprint: str, resume: Resume) -> None:
+    _check_folder(folder)
+    earlier = read_run_json(folder) if folder.is_dir() else None
+    if earlier is None:
+        if resume == "always":
+            raise RunFolderError(f"{folder}: no run to resume; leave out --resume always, or correct --out")
+        return
+    if resume == "never":
+        raise RunFolderError(f"{folder}: holds a run already, and --resume is never; give another --out")
+    if earlier["fingerprint"] != fingerprint:
+        raise RunFolderError(
+            f"{folder}: holds a run of other settings or other data (compare its recipe.yaml); "
+            "give another --out, or the same recipe and data"
+        )
+
+
+def _default_folder(parent: Path, name: str, fingerprint: str) -> Path:
+    numbers = [
+        int(path.name[len(name) + 1 :]) for path in parent.glob(f"{name}-*") if path.name[len(name) + 1 :].isdigit()
+    ]
+    last = max(numbers, default=0)
+    if last:
+        earlier = read_run_json(parent / f"{name}-{last}")
+        if earlier and earlier["fingerprint"] == fingerprint and earlier.get("status") in ("running", "interrupted"):
+            return parent / f"{name}-{last}"
+    return parent / f"{name}-{last + 1}"
+
+
+def _check_disk(folder: Path, prepared: Prepared) -> None:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    originals = sum(image.path.stat().st_size for image in prepared.dataset.images if image.path.is_file())
+    needed = len(prepared.work.items) * BYTES_PER_ITEM + originals * prepared.recipe.export.originals
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise BrokenRunError(
+            f"{folder}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
+            "free some space, or give an --out on another disk"
+        )
+
+
+def _build_services(
+    prepared: Prepared, folder: Path, name: str, fingerprint: str, progress: Progress, stop: threading.Event
+) -> RunServices:
+    recipe, dataset = prepared.recipe, prepared.dataset
+    artifacts = ArtifactStore(folder / "artifacts")
+    executor = ThreadExecutor(recipe.budget.workers, stop)
+    scene_services = SceneServices(
+        settings=recipe.compose,
+        seed=recipe.plan.seed,
+        backgrounds=Backgrounds(dataset, recipe.compose.backgrounds),
+        sizes=measure_sizes(dataset),
+        harmonizer=build_harmonizer(recipe.compose.harmonization),
+        artifacts=artifacts,
+        scenes=Ledger(folder / "scenes"),
+        executor=executor,
+        progress=progress,
+        is_stopped=stop.is_set,
+    )
+    agent = recipe.agents.image_agent
+    return RunServices(
+        recipe=recipe,
+        folder=folder,
+        dataset=dataset,
+        work=prepared.work,
+        image_agent=build_image_agent_graph(),
+        painter=build_painter(agent),
+        judge=LimitJudge(agent.limits),
+        sources=DatasetSources(dataset),
+        artifacts=artifacts,
+        items=Ledger(folder / "items"),
+        scene_services=scene_services,
+        executor=executor,
+        progress=progress,
+        stop=stop,
+        record=RunRecord(folder, name, fingerprint),
+        dataset_digest=prepared.digest,
+    )

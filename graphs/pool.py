@@ -1,0 +1,46 @@
+"""The instance pool: what has been accepted so far, rebuilt from the ledger in item order."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from ..memory.entries import ItemResult
+from .composition import PooledInstance
+
+
+class Pool:
+    """Accepted instances and the tallies of a run; it grows only between waves."""
+
+    def __init__(self) -> None:
+        self.hashes: defaultdict[int, list[int]] = defaultdict(list)
+        self.instances: list[PooledInstance] = []
+        self.endings: Counter[str] = Counter()
+        self.rejections: Counter[str] = Counter()
+        self.accepted_by_class: Counter[str] = Counter()
+        self.painted_by_class: Counter[str] = Counter()
+        self.unreadable_sources: set[str] = set()
+
+    @property
+    def num_painted(self) -> int:
+        return self.painted_by_class.total()
+
+    def add(self, result: ItemResult) -> None:
+        """Take over one finished item."""
+        item, attempts = result["item"], result["attempts"]
+        self.endings[result["ending"]] += 1
+        self.painted_by_class[item["category"]] += len(attempts)
+        self.accepted_by_class[item["category"]] += len(result["instances"])
+        for attempt in attempts:
+            self.rejections.update(c["name"] for c in attempt["criteria"] if c["outcome"] != "meet")
+        for instance in result["instances"]:
+            self.hashes[item["category_id"]].append(int(instance["phash"], 16))
+            source = result["source"]
+            self.instances.append(
+                PooledInstance(
+                    instance_id=instance["instance_id"],
+                    category_id=item["category_id"],
+                    artifact=instance["artifact"],
+                    truncated_sides=tuple(instance["truncated_sides"]),
+                    side_ratio=source["side_ratio"] if source else 0.0,
+                )
+            )

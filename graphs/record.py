@@ -1,0 +1,167 @@
+"""run.json: what a run is, how far it got, what it cost, and what to do next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import orjson
+
+from .. import __version__
+from ..configs.recipe import Recipe
+from ..data.records import Dataset
+from ..data.splits import sides
+from ..errors import RunFolderError
+from ..memory.artifacts import write_or_stop
+from .pool import Pool
+from .work import WorkPlan
+
+Status = Literal["running", "done", "partial", "interrupted"]
+RECORDED_PACKAGES = ("torch", "kornia", "langgraph", "numpy", "opencv-python", "pycocotools", "pillow")
+
+
+class RunRecord:
+    """The run's own file, written whole each time; reads its earlier self on resume."""
+
+    def __init__(self, folder: Path, recipe_name: str, fingerprint: str) -> None:
+        self.folder = folder
+        self.recipe_name = recipe_name
+        self.fingerprint = fingerprint
+        self.scene_ids: list[str] = []
+        earlier = read_run_json(folder) or {}
+        self.seconds: dict[str, float] = dict(_mapping(earlier.get("seconds")))  # type: ignore[arg-type]
+        self.product_digest = str(earlier.get("product_digest", ""))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds of the block to a stage; a resumed run adds to what it spent before."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - started, 3)
+
+    def write_sides(self, dataset: Dataset) -> None:
+        write_or_stop(self.folder / "split.json", orjson.dumps(sides(dataset), option=orjson.OPT_INDENT_2))
+
+    def write(self, status: Status, content: Mapping[str, object]) -> dict[str, object]:
+        """Write run.json.
+
+        Raises:
+            BrokenRunError: the disk is full or not writable.
+        """
+        whole = {
+            "maskwright": __version__,
+            "versions": {name: installed for name in RECORDED_PACKAGES if (installed := _version(name))},
+            "recipe": self.recipe_name,
+            "status": status,
+            "fingerprint": self.fingerprint,
+            "seconds": self.seconds,
+            "product_digest": self.product_digest,
+            **content,
+        }
+        write_or_stop(self.folder / "run.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2))
+        return whole
+
+
+def read_run_json(folder: Path) -> dict[str, object] | None:
+    """The run.json of a run folder, or None where there is none.
+
+    Raises:
+        RunFolderError: it is not ours.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        return None
+    try:
+        content = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as exc:
+        raise RunFolderError(f"{path}: not valid JSON; this is no run of ours, give another --out") from exc
+    if not isinstance(content, dict) or "fingerprint" not in content:
+        raise RunFolderError(f"{path}: has no fingerprint; this is no run of ours, give another --out")
+    return content
+
+
+def describe_dataset(dataset: Dataset, digest: str) -> dict[str, object]:
+    """The data set as run.json states it."""
+    images = dataset.images
+    split_of_row = [images[i].split for i in dataset.annotations.image_index.tolist()]
+    return {
+        "path": str(dataset.root),
+        "format": dataset.format,
+        "splits": {
+            split: {"images": sum(i.split == split for i in images), "annotations": split_of_row.count(split)}
+            for split in dataset.splits
+        },
+        "digest": digest,
+    }
+
+
+def tally(work: WorkPlan, pool: Pool) -> dict[str, object]:
+    """Counts of items, images and classes."""
+    endings = {ending: pool.endings[ending] for ending in ("accepted", "exhausted", "failed", "held")}
+    accepted, painted = len(pool.instances), pool.num_painted
+    return {
+        "items": {"planned": len(work.items), **endings},
+        "images": {"painted": painted, "rejected": painted - accepted},
+        "accepted": accepted,
+        "yield": round(accepted / painted, 4) if painted else 0.0,
+        "costs": {"usd": 0.0},
+        "classes": [
+            {
+                "name": quota.category.name,
+                "real": quota.num_instances,
+                "quota": quota.num_new,
+                "accepted": pool.accepted_by_class[quota.category.name],
+                "shortfall": max(0, quota.num_new - pool.accepted_by_class[quota.category.name]),
+                "sources": work.num_sources.get(quota.category.name, 0),
+                "painted": pool.painted_by_class[quota.category.name],
+            }
+            for quota in work.quotas
+        ],
+        "rejections": dict(pool.rejections.most_common()),
+    }
+
+
+def hints(recipe: Recipe, work: WorkPlan, pool: Pool, folder: Path, status: Status) -> list[str]:
+    """What to do next, in order of weight."""
+    found = []
+    if status == "interrupted":
+        found.append("The run was interrupted; the same command goes on where it stopped.")
+    if pool.endings["failed"]:
+        found.append(f"{pool.endings['failed']} items failed; their reasons stand in items/. The same command retries.")
+    if not work.items:
+        found.append(f"Every class has its {recipe.plan.at_least} already; raise it with --set plan.at_least=N.")
+    elif not pool.instances and status != "interrupted":
+        worst = ", ".join(name for name, _ in pool.rejections.most_common(2)) or "no usable source"
+        found.append(f"Nothing was accepted ({worst}); loosen agents.image_agent.limits and give another --out.")
+    if work.without_source:
+        found.append(f"No instance to start from: {', '.join(work.without_source)}. Add one real instance of each.")
+    short = [q.category.name for q in work.quotas if q.num_new > pool.accepted_by_class[q.category.name]]
+    short = [name for name in short if name not in work.without_source]
+    if short and recipe.budget.items is not None:
+        found.append(
+            f"--limit {recipe.budget.items} left {len(short)} classes short; the same command without it goes on."
+        )
+    elif short and status != "interrupted":
+        found.append(
+            f"Short of their quota: {', '.join(short[:12])}. Raise agents.image_agent.max_rounds, or add sources."
+        )
+    if pool.instances and status != "interrupted" and "yolo" in recipe.export.formats:
+        found.append(f"Train: yolo segment train data={folder / 'dataset/yolo/data.yaml'} model=yolo11n-seg.pt")
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

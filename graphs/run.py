@@ -1,0 +1,173 @@
+"""The run: the graph that a user sees first, with the agents drawn inside `make_wave`.
+
+read ─> plan ─> make_wave ⟲ ─┬─ finished ─> compose ─┬─ composed ─> export ─> report
+                             ├─ empty ───────────────│───────────────────────────^
+                             └─ stopped ─────────────┴─ stopped ─────────────────^
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal, TypedDict, cast
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+
+from ..memory.entries import FINISHED, ItemResult, WorkItem
+from .composition import make_scenes
+from .image_agent import make_item
+from .outputs import RunServices, export_product, finish
+from .services import ImageAgentServices
+from .state import RunState
+
+Services = Runtime[RunServices]
+RunGraph = CompiledStateGraph[RunState, RunServices, RunState, RunState]
+
+
+class PlanUpdate(TypedDict):
+    num_items: int
+    num_waves: int
+    wave: int
+    num_accepted: int
+    num_scenes: int
+    stopped: bool
+
+
+class WaveUpdate(TypedDict):
+    wave: int
+    num_accepted: int
+    stopped: bool
+
+
+class ComposeUpdate(TypedDict):
+    num_scenes: int
+    stopped: bool
+
+
+class NoUpdate(TypedDict):
+    pass
+
+
+def read(state: RunState, runtime: Services) -> NoUpdate:
+    """Record the data set and its sides before anything is spent."""
+    services = runtime.context
+    with services.record.timed("read"):
+        services.record.write_sides(services.dataset)
+        services.artifacts.remove_partials()
+        services.items.remove_partials()
+        services.scenes.remove_partials()
+    return {}
+
+
+def plan(state: RunState, runtime: Services) -> PlanUpdate:
+    services = runtime.context
+    services.progress.start("make", len(services.work.items))
+    return {
+        "num_items": len(services.work.items),
+        "num_waves": services.work.num_waves,
+        "wave": 0,
+        "num_accepted": 0,
+        "num_scenes": 0,
+        "stopped": False,
+    }
+
+
+def route_plan(state: RunState) -> Literal["work", "empty"]:
+    return "work" if state["num_waves"] else "empty"
+
+
+def make_wave(state: RunState, runtime: Services) -> WaveUpdate:
+    """Hand a wave of items to the executor, then take its results into the pool in item order."""
+    services = runtime.context
+    wave = services.work.wave(state["wave"])
+    with services.record.timed("make"):
+        stored = {item["item_id"]: services.items.read(item["item_id"]) for item in wave}
+        todo = [item for item in wave if not _is_finished(stored[item["item_id"]])]
+        agent = ImageAgentServices(
+            settings=services.recipe.agents.image_agent,
+            run_seed=services.recipe.plan.seed,
+            painter=services.painter,
+            judge=services.judge,
+            artifacts=services.artifacts,
+            sources=services.sources,
+            pool_hashes=services.pool.hashes,
+        )
+        for result in stored.values():
+            if result is not None and _is_finished(result):
+                services.progress.advance("make", result["ending"])
+        for result in services.executor.map(partial(_make_and_keep, services, agent), todo):
+            stored[result["item"]["item_id"]] = result
+            services.progress.advance("make", result["ending"])
+        for item in wave:
+            result = stored[item["item_id"]]
+            if result is not None:
+                services.pool.add(result)
+    return {
+        "wave": state["wave"] + 1,
+        "num_accepted": len(services.pool.instances),
+        "stopped": services.stop.is_set(),
+    }
+
+
+def _is_finished(result: ItemResult | None) -> bool:
+    return result is not None and result["ending"] in FINISHED
+
+
+def _make_and_keep(services: RunServices, agent: ImageAgentServices, item: WorkItem) -> ItemResult:
+    result = make_item(services.image_agent, item, agent)
+    services.items.write(item["item_id"], result)
+    return result
+
+
+def route_wave(state: RunState) -> Literal["more", "finished", "stopped", "empty"]:
+    if state["stopped"]:
+        return "stopped"
+    if state["wave"] < state["num_waves"]:
+        return "more"
+    return "finished" if state["num_accepted"] else "empty"
+
+
+def compose(state: RunState, runtime: Services) -> ComposeUpdate:
+    """Place every accepted instance in a scene."""
+    services = runtime.context
+    with services.record.timed("compose"):
+        services.record.scene_ids = make_scenes(services.pool.instances, services.scene_services)
+    return {"num_scenes": len(services.record.scene_ids), "stopped": services.stop.is_set()}
+
+
+def route_scenes(state: RunState) -> Literal["composed", "stopped"]:
+    return "stopped" if state["stopped"] else "composed"
+
+
+def export(state: RunState, runtime: Services) -> NoUpdate:
+    """Write the bigger data set, unless this very one stands there already."""
+    services = runtime.context
+    with services.record.timed("export"):
+        export_product(services)
+    return {}
+
+
+def report(state: RunState, runtime: Services) -> NoUpdate:
+    """Write run.json, the data set's card and provenance, and the pictures."""
+    finish(runtime.context, stopped=state["stopped"])
+    return {}
+
+
+def build_run_graph() -> RunGraph:
+    """The whole run; its context is `RunServices`."""
+    graph = StateGraph(RunState, context_schema=RunServices)
+    for node in (read, plan, make_wave, compose, export, report):
+        graph.add_node(node.__name__, node)
+    graph.add_edge(START, "read")
+    graph.add_edge("read", "plan")
+    graph.add_conditional_edges("plan", route_plan, {"work": "make_wave", "empty": "report"})
+    graph.add_conditional_edges(
+        "make_wave",
+        route_wave,
+        {"more": "make_wave", "finished": "compose", "stopped": "report", "empty": "report"},
+    )
+    graph.add_conditional_edges("compose", route_scenes, {"composed": "export", "stopped": "report"})
+    graph.add_edge("export", "report")
+    graph.add_edge("report", END)
+    return cast("RunGraph", graph.compile())
