@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from unittest.mock import patch
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from skimage import data as photos
+
 from maskwright.configs.compose import ComposeSettings
 from maskwright.data.masks import mask_to_bbox, segmentation_to_mask
 from maskwright.data.records import Annotation, ImageRGB, ImageRGBA, Polygons
@@ -22,12 +27,10 @@ from maskwright.tools.composing.canvas import Canvas
 from maskwright.tools.composing.harmonization import HARMONIZERS, Harmonizer, build_harmonizer
 from maskwright.tools.composing.placement import FittedCutOut, Pasted, SideDistribution, SizeStatistics
 from maskwright.tools.composing.scene import CutOut, compose_scene
-from rich.console import Console
-from rich.table import Table
-from skimage import data as photos
 
 SIDE = 640
 ORIGINALS, PASTES, REPEATS = 7, 5, 5
+SETTINGS = ComposeSettings()
 SIZES = SizeStatistics({}, SideDistribution(0.2, 0.1))
 Paste = tuple[ImageRGBA, tuple[int, int], tuple[int, int]]
 """Cut-out, (width, height) after resizing, centre."""
@@ -36,9 +39,10 @@ Paste = tuple[ImageRGBA, tuple[int, int], tuple[int, int]]
 def blob(radius_px: float, centre_xy: tuple[float, float], rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """A wobbly outline of 48 points, (48, 2) xy."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    waves = sum(rng.normal(0, 0.1) * np.cos(k * angle + rng.uniform(0, 6)) for k in range(2, 7))
-    radius = radius_px * (1 + waves)
-    return (np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None] + centre_xy).astype(np.float32)
+    waves = np.array([rng.normal(0, 0.1) * np.cos(k * angle + rng.uniform(0, 6)) for k in range(2, 7)])
+    radius = radius_px * (1 + waves.sum(axis=0))
+    outline: npt.NDArray[np.float64] = np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None] + centre_xy
+    return outline.astype(np.float32)
 
 
 def make_cutout(index: int, photo_rgb: ImageRGB, rng: np.random.Generator) -> CutOut:
@@ -106,33 +110,32 @@ def time_scenes(num_scenes: int) -> dict[str, float]:
         for photo in (photos.astronaut(), photos.coffee(), photos.chelsea(), photos.rocket())
     ]
     pool = [make_cutout(i, backgrounds[i % len(backgrounds)], rng) for i in range(20)]
-    settings = ComposeSettings()
     seconds: dict[str, float] = {}
     for index in range(num_scenes):
-        background = backgrounds[index % len(backgrounds)]
         originals = [make_original(i + 1, rng) for i in range(ORIGINALS)]
         cutouts = [pool[i] for i in rng.choice(len(pool), PASTES, replace=False)]
-
-        def compose(name: str = "alpha", measure: bool = False) -> object:
-            return compose_scene(
-                background,  # noqa: B023  # called within this turn of the loop only
-                originals,  # noqa: B023
-                cutouts,  # noqa: B023
-                SIZES,
-                settings,
-                build_harmonizer(name),
-                np.random.default_rng(index),  # noqa: B023
-                measure_seams=measure,
-            )
-
-        pastes = record_pastes(compose, cutouts)
-        runs: dict[str, Callable[[], object]] = {"plain loop": lambda: paste_plainly(background, pastes)}  # noqa: B023
-        for name in HARMONIZERS:
-            runs[name] = lambda name=name: compose(name)
-            runs[f"{name}, seams measured"] = lambda name=name: compose(name, True)
-        for label, run in runs.items():
+        for label, run in build_runs(index, backgrounds[index % len(backgrounds)], originals, cutouts).items():
             seconds[label] = seconds.get(label, 0.0) + fastest_s(run)
     return seconds
+
+
+def build_runs(
+    seed: int, background_rgb: ImageRGB, originals: list[Annotation], cutouts: list[CutOut]
+) -> dict[str, Callable[[], object]]:
+    """What is timed for one scene, by its name in the table."""
+
+    def compose(name: str, measure: bool) -> object:
+        rng, harmonizer = np.random.default_rng(seed), build_harmonizer(name)
+        return compose_scene(
+            background_rgb, originals, cutouts, SIZES, SETTINGS, harmonizer, rng, measure_seams=measure
+        )
+
+    pastes = record_pastes(partial(compose, "alpha", False), cutouts)
+    runs: dict[str, Callable[[], object]] = {"plain loop": partial(paste_plainly, background_rgb, pastes)}
+    for name in HARMONIZERS:
+        runs[name] = partial(compose, name, False)
+        runs[f"{name}, seams measured"] = partial(compose, name, True)
+    return runs
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def write_coco(path: Path, num_images: int) -> None:
         {"id": i, "file_name": f"{i:012}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(1, num_images + 1)
     ]
     categories = [{"id": i, "name": f"class {i}"} for i in range(1, 81)]
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir()
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         file.write(b'{"images":' + orjson.dumps(images) + b',"categories":' + orjson.dumps(categories))
@@ -84,6 +85,18 @@ def write_images(folder: Path, num_images: int) -> None:
     _, jpeg = cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), 90, dtype=np.uint8))
     for i in range(1, num_images + 1):
         (folder / f"{i:012}.jpg").write_bytes(jpeg.tobytes())
+
+
+def prepare(folder: Path, num_images: int, *, with_images: bool) -> None:
+    """Make the input once; later calls find it."""
+    annotations = folder / "annotations" / "instances_train.json"
+    if annotations.exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if with_images:
+        write_images(folder / "images", num_images)
+    write_coco(annotations, num_images)
 
 
 def ours(data: Path, out: Path) -> Callable[[], object]:
@@ -137,13 +150,12 @@ def run_tool(name: str, data: Path, out: Path) -> None:
 
 
 def measure(name: str, data: Path, out: Path) -> Measured:
-    """Run one tool in a fresh process; its output is counted and removed."""
-    command = [sys.executable, __file__, "--tool", name, "--workdir", str(data), "--out", str(out)]
+    """Run one tool in a fresh process; the label rows that it wrote are counted."""
+    command = [sys.executable, __file__, "--tool", name, "--workdir", str(data), "--out", str(out / name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stderr}")
-    num_rows = sum(path.read_bytes().count(b"\n") for path in (out / "labels").rglob("*.txt"))
-    shutil.rmtree(out)
+    num_rows = sum(path.read_bytes().count(b"\n") for path in (out / name).rglob("*.txt"))
     print(f"{name}: {num_rows:,} rows written", file=sys.stderr)
     return Measured(*json.loads(done.stdout.splitlines()[-1]))
 
@@ -175,23 +187,17 @@ def main() -> None:
         run_tool(args.tool, args.workdir, args.out)
         return
     num_images = 2_000 if args.small else args.images
-    large, small = (
-        args.workdir / f"coco_{count}{suffix}" for count, suffix in ((num_images, ""), (SUPERVISION_IMAGES, "_images"))
-    )
-    for folder, count in ((large, num_images), (small, SUPERVISION_IMAGES)):
-        if not (folder / "annotations" / "instances_train.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            write_coco(folder / "annotations" / "instances_train.json", count)
-            if folder == small:
-                write_images(folder / "images", count)
-    console, out = Console(), args.workdir / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    console.print(
-        compare(f"{num_images * ANNOTATIONS_PER_IMAGE:,} annotations, labels only", "ultralytics", large, out)
-    )
-    console.print(
-        compare(f"{SUPERVISION_IMAGES * ANNOTATIONS_PER_IMAGE:,} annotations, images opened", "supervision", small, out)
-    )
+    large = args.workdir / f"coco_{num_images}"
+    small = args.workdir / f"coco_{SUPERVISION_IMAGES}_with_images"
+    prepare(large, num_images, with_images=False)
+    prepare(small, SUPERVISION_IMAGES, with_images=True)
+    console = Console()
+    # Nothing is deleted until the end: a file system is slow to create files where it has just removed others.
+    with tempfile.TemporaryDirectory(dir=args.workdir) as out:
+        title = f"{num_images * ANNOTATIONS_PER_IMAGE:,} annotations, labels only"
+        console.print(compare(title, "ultralytics", large, Path(out, "large")))
+        title = f"{SUPERVISION_IMAGES * ANNOTATIONS_PER_IMAGE:,} annotations, images opened"
+        console.print(compare(title, "supervision", small, Path(out, "small")))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ class VariationSettings(BaseModel):
     shear_deg: float = Field(8, ge=0, le=45, description="shear, either way")
     aspect_ratio: float = Field(0.2, ge=0, lt=1, description="stretch of width over height, either way")
     perspective_ratio: float = Field(0.08, ge=0, le=0.3, description="shift of each corner over the side")
+    truncation_ratio: float = Field(0.25, ge=0, le=0.5, description="further cut along each side that is cut already")
     flip_probability: Share = Field(0.5, description="chance of a horizontal flip")
     brightness_ratio: float = Field(0.35, ge=0, lt=1, description="light falling on the object, either way")
     shading_ratio: float = Field(0.3, ge=0, lt=1, description="light gradient across the object")
@@ -35,15 +36,15 @@ class InstanceLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_area_px: int = Field(64, ge=1, description="least mask area")
-    min_largest_component: Share = Field(0.5, description="least share of the mask that its largest part holds")
+    min_largest_component: Share = Field(0.3, description="least share of the mask that its largest part holds")
     max_components: int = Field(12, ge=1, description="most parts of at least 1 % of the mask")
     max_truncation: Share = Field(0.9, description="most share of the source's box outline cut by its image's border")
     min_sharpness: float = Field(2.0, ge=0, description="least variance of the Laplacian over the mask, 8-bit grey")
-    min_contrast: Share = Field(0.02, description="least standard deviation of grey over the mask, of full scale")
+    min_contrast: Share = Field(0.01, description="least standard deviation of grey over the mask, of full scale")
     min_source_difference: Share = Field(0.01, description="least mean colour difference from the source")
     max_source_difference: Share = Field(0.45, description="most mean colour difference from the source")
     min_pool_distance_bits: int = Field(
-        3, ge=0, le=64, description="least perceptual-hash distance to the accepted instances of the class"
+        2, ge=0, le=64, description="least perceptual-hash distance to the accepted instances of the class"
     )
 
 
@@ -64,7 +65,7 @@ class ImageAgentSettings(BaseModel):
     painter: str = Field("variation", description="name of the painter")
     strength: Share = Field(0.6, description="how far the first round departs from the source")
     strength_step: float = Field(0.2, gt=0, le=1, description="change of strength when a round is rejected")
-    max_rounds: int = Field(3, ge=1, le=50, description="paints an item may cost")
+    max_rounds: int = Field(5, ge=1, le=50, description="paints an item may cost")
     variation: VariationSettings = VariationSettings()
     limits: InstanceLimits = InstanceLimits()
     sources: SourceSettings = SourceSettings()

@@ -15,34 +15,53 @@ class ComposeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backgrounds: str = Field("train", min_length=1, description="'train' for the data set's own images, or a folder")
-    harmonization: str = Field("alpha", description="none, alpha, color_transfer, poisson, or a registered harmonizer")
-    instances_per_scene: tuple[Count, Count] = Field((1, 5), description="fewest and most instances pasted in a scene")
-    placements: int = Field(1, ge=1, le=1000, description="scenes in which each accepted instance is placed")
+    backgrounds: str = Field(
+        default="train", min_length=1, description="'train' for the data set's own images, or a folder"
+    )
+    harmonization: str = Field(
+        default="alpha", description="none, alpha, color_transfer, poisson, or a registered harmonizer"
+    )
+    instances_per_scene: tuple[Count, Count] = Field(
+        default=(1, 5), description="fewest and most instances pasted in a scene"
+    )
+    placements: int = Field(default=1, ge=1, le=1000, description="scenes in which each accepted instance is placed")
 
     size: Literal["class", "source"] = Field(
-        "class", description="class: drawn from the class's sizes in training; source: as large as in its source image"
+        default="class",
+        description="class: drawn from the class's sizes in training; source: as large as in its source image",
     )
-    min_side_px: int = Field(10, ge=1, description="least square root of a pasted mask's area")
-    max_side_ratio: float = Field(0.5, gt=0, le=1, description="most square root of mask area over image area")
-    max_upscale: float = Field(2.0, ge=1, description="most enlargement of a cut-out; above it pastes look blurred")
-    aspect_jitter: float = Field(0.2, ge=0, lt=1, description="width over height is scaled by 1 ± this; area is kept")
-    flip_probability: Ratio = Field(0.5, description="chance of a horizontal flip")
+    min_side_px: int = Field(default=10, ge=1, description="least square root of a pasted mask's area")
+    max_side_ratio: float = Field(default=0.5, gt=0, le=1, description="most square root of mask area over image area")
+    max_upscale: float = Field(
+        default=2.0, ge=1, description="most enlargement of a cut-out; above it pastes look blurred"
+    )
+    aspect_jitter: float = Field(
+        default=0.2, ge=0, lt=1, description="width over height is scaled by 1 ± this; area is kept"
+    )
+    flip_probability: Ratio = Field(default=0.5, description="chance of a horizontal flip")
 
-    truncation: float = Field(0.3, ge=0, lt=1, description="most share of a pasted mask outside the scene; 0: none")
-    min_visible: Ratio = Field(0.5, description="least share of a pasted mask that later pastes leave visible")
-    min_visible_side_px: int = Field(5, ge=1, description="least width and height of a pasted instance's visible box")
+    truncation: float = Field(
+        default=0.3, ge=0, lt=1, description="most share of a pasted mask outside the scene; 0: none"
+    )
+    min_visible: Ratio = Field(default=0.5, description="least share of a pasted mask that later pastes leave visible")
+    min_visible_side_px: int = Field(
+        default=5, ge=1, description="least width and height of a pasted instance's visible box"
+    )
     max_hidden_originals: float = Field(
-        0.3, ge=0, description="originals that one paste may hide, in boxes, as long as a place allows it"
+        default=0.3, ge=0, description="originals that one paste may hide, in boxes, as long as a place allows it"
     )
-    max_tries: int = Field(30, ge=1, le=10_000, description="places tried before a cut-out is shrunk")
+    max_tries: int = Field(default=30, ge=1, le=10_000, description="places tried before a cut-out is shrunk")
 
-    max_box_shift_px: float = Field(10, ge=0, description="an occluded original stays if its box moved at most this")
-    min_mask_area_px: int = Field(300, ge=0, description="… or if its mask keeps more than this")
-    min_original_area_px: int = Field(16, ge=1, description="an occluded original with fewer pixels always vanishes")
+    max_box_shift_px: float = Field(
+        default=10, ge=0, description="an occluded original stays if its box moved at most this"
+    )
+    min_mask_area_px: int = Field(default=300, ge=0, description="… or if its mask keeps more than this")
+    min_original_area_px: int = Field(
+        default=16, ge=1, description="an occluded original with fewer pixels always vanishes"
+    )
 
-    image_format: Literal["jpg", "png"] = Field("jpg", description="file format of the scenes")
-    jpeg_quality: int = Field(95, ge=1, le=100, description="quality of jpg scenes")
+    image_format: Literal["jpg", "png"] = Field(default="jpg", description="file format of the scenes")
+    jpeg_quality: int = Field(default=95, ge=1, le=100, description="quality of jpg scenes")
 
     @model_validator(mode="after")
     def _fewest_before_most(self) -> ComposeSettings:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,8 +13,8 @@ import msgspec
 import numpy as np
 
 from ..errors import DatasetError
-from .images import PlaceImage, check_images, safe_join
-from .instance_reader import Frame, InstanceReader, JsonCategoryId, JsonId
+from .images import PlaceImage, check_images, refuse_unsafe_name
+from .instance_reader import InstanceReader, JsonCategoryId, JsonId
 from .instance_writer import InstanceFormat, save_instances
 from .records import AnnotationTableBuilder, Category, Dataset, Findings, Frequency, ImageRecord, SampleSource
 
@@ -97,15 +98,14 @@ def load_instances(
         folder = folder_of(split, [image.name for image in content.images])
         records = _to_records(content, path, folder, split)
         usable = check_images(records, findings) if open_images else _believe(records, path)
-        frames: dict[int, Frame] = {}
-        for declared, record in zip(records, usable, strict=True):
-            if record is None:
-                frames[declared.image_id] = Frame(-1, 0, 0)
-            else:
-                frames[declared.image_id] = Frame(len(images), record.width, record.height)
+        index_of_image = dict.fromkeys((record.image_id for record in records), -1)
+        for record in usable:
+            if record is not None:
+                index_of_image[record.image_id] = len(images)
                 images.append(record)
+        frames_wh = np.array([(image.width, image.height) for image in images], dtype=np.int32).reshape(-1, 2)
         known = {category.id for category in content.categories}
-        InstanceReader(str(path), frames, known, builder, findings).read(content.annotations)
+        InstanceReader(str(path), index_of_image, frames_wh, known, builder, findings).read(content.annotations)
     names = ", ".join(str(path) for path in annotation_files.values())
     if not images or not len(builder):
         what = "annotation" if images else "image"
@@ -171,8 +171,8 @@ def _to_records(content: JsonFile, path: Path, folder: Path, split: str) -> list
     records: list[ImageRecord] = []
     for at, image in enumerate(content.images):
         source = f"{path}: images[{at}]"
-        safe_join(folder, image.name, source=source)
-        name = str(PurePosixPath(image.name))
+        refuse_unsafe_name(folder, image.name, source=source)
+        name = posixpath.normpath(image.name)
         if name in names or image.id in ids:
             raise DatasetError(
                 f"{source}: id {image.id} or file name {name!r} occurs more than once; expected each once. "

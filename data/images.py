@@ -66,24 +66,29 @@ def safe_join(folder: Path, name: str, *, source: str) -> Path:
     Raises:
         DatasetError: the name leaves the folder: absolute, `..`, backslash, NUL, or a link that leads out.
     """
+    refuse_unsafe_name(folder, name, source=source)
+    return folder / name
+
+
+def refuse_unsafe_name(folder: Path, name: str, *, source: str) -> None:
+    """The check of `safe_join` alone, for hundreds of thousands of names."""
     if _LEAVES_FOLDER.search(name):
         raise DatasetError(
             f"{source}: {name!r} is not a safe file name; expected a relative name with '/' and without '..', "
             f"below {str(folder)!r}. Rename the file and correct the entry."
         )
-    path = step = os.path.join(folder, name)
+    step = os.path.join(folder, name)
     # One lstat a component; only a link pays for resolving the whole path.
     for _ in range(name.count("/") + 1):
         if os.path.islink(step):
-            target = Path(path).resolve()
+            target = (folder / name).resolve()
             if not target.is_relative_to(folder.resolve()):
                 raise DatasetError(
                     f"{source}: {name!r} is a link to {str(target)!r}, outside {str(folder)!r}. "
                     "Copy the file into the folder."
                 )
-            break
+            return
         step = os.path.dirname(step)
-    return Path(path)
 
 
 def read_header(path: Path) -> ImageHeader:

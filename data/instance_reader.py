@@ -7,10 +7,10 @@ file never exist as Python numbers all at once.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -47,24 +47,16 @@ class JsonAnnotation(msgspec.Struct, gc=False):
     iscrowd: bool | int = False
 
 
-class Frame(NamedTuple):
-    """Where an image stands in `Dataset.images` (-1: it cannot be used), and its frame."""
-
-    image_index: int
-    width: int
-    height: int
-
-
 @dataclass(slots=True)
 class _Rows:
     """Columns of one chunk while it is checked; rings as in `rings.py`, `ring_row` says whose each one is."""
 
     entries: list[JsonAnnotation]
-    frames: list[Frame]
+    image_index: npt.NDArray[np.int32]
     coords_xy: Ring
     points_per_ring: npt.NDArray[np.int64]
     ring_row: npt.NDArray[np.int64]
-    rles: dict[int, Rle] = field(default_factory=dict)
+    rles: dict[int, Rle]
 
     @property
     def ring_start(self) -> npt.NDArray[np.int64]:
@@ -81,15 +73,16 @@ class InstanceReader:
 
     Args:
         source: the file, for messages.
-        frames: by image id.
+        index_of_image: image id to position in `Dataset.images`; -1 for one that cannot be used.
+        frames_wh: (num_images, 2) int32, width and height of `Dataset.images`.
     """
 
     source: str
-    frames: Mapping[int, Frame]
-    category_ids: set[int]
+    index_of_image: Mapping[int, int]
+    frames_wh: npt.NDArray[np.int32]
+    category_ids: Set[int]
     builder: AnnotationTableBuilder
     findings: Findings
-    _ids: array[int] = field(default_factory=lambda: array("q"))
 
     def read(self, raws: Sequence[msgspec.Raw]) -> None:
         """Append every usable annotation; the others are counted.
@@ -98,48 +91,56 @@ class InstanceReader:
             DatasetError: an entry is malformed, repeats an id, names an image or category that the file does not
                 have, or its RLE cannot be decoded.
         """
+        ids = array("q")
         for first in range(0, len(raws), CHUNK_ROWS):
-            known = list(self._decode(raws[first : first + CHUNK_ROWS], first))
-            used = [pair for pair in known if pair[1].image_index >= 0]
-            if len(used) < len(known):
-                self._count("annotation_without_image", known[0][0], len(known) - len(used))
-            if used:
-                self._append(self._pack([entry for entry, _ in used], [frame for _, frame in used]))
-        ids, counts = np.unique(np.frombuffer(self._ids, dtype=np.int64), return_counts=True)
-        if (counts > 1).any():
+            entries = self._decode(raws[first : first + CHUNK_ROWS], first)
+            ids.extend([entry.id for entry in entries])
+            image_index = np.array([self.index_of_image[entry.image_id] for entry in entries], dtype=np.int32)
+            usable = image_index >= 0
+            if not usable.all():
+                lost = [entry for entry, use in zip(entries, usable.tolist(), strict=True) if not use]
+                self._count("annotation_without_image", lost[0], len(lost))
+                entries = [entry for entry, use in zip(entries, usable.tolist(), strict=True) if use]
+            if entries:
+                self._append(self._pack(entries, image_index[usable]))
+        unique_ids, counts = np.unique(np.array(ids), return_counts=True)
+        if len(unique_ids) < len(ids):
             raise DatasetError(
-                f"{self.source}: annotation id {int(ids[counts > 1][0])} occurs more than once; expected unique ids. "
-                "Number the annotations anew."
+                f"{self.source}: annotation id {int(unique_ids[counts > 1][0])} occurs more than once; "
+                "expected unique ids. Number the annotations anew."
             )
 
-    def _decode(self, raws: Sequence[msgspec.Raw], first: int) -> Iterator[tuple[JsonAnnotation, Frame]]:
+    def _decode(self, raws: Sequence[msgspec.Raw], first: int) -> list[JsonAnnotation]:
+        entries: list[JsonAnnotation] = []
         decode = msgspec.json.Decoder(JsonAnnotation).decode
-        for at, raw in enumerate(raws, first):
-            try:
-                entry = decode(raw)
-            except msgspec.ValidationError as exc:
+        try:
+            entries.extend(decode(raw) for raw in raws)
+        except msgspec.ValidationError as exc:
+            raise DatasetError(
+                f"{self.source}: annotations[{first + len(entries)}] is not a COCO annotation: {exc}. "
+                "Correct the entry."
+            ) from exc
+        for key, listed, known in (
+            ("image_id", "images", self.index_of_image.keys()),
+            ("category_id", "categories", self.category_ids),
+        ):
+            if not known >= {getattr(entry, key) for entry in entries}:
+                entry = next(entry for entry in entries if getattr(entry, key) not in known)
                 raise DatasetError(
-                    f"{self.source}: annotations[{at}] is not a COCO annotation: {exc}. Correct the entry."
-                ) from exc
-            self._ids.append(entry.id)
-            frame = self.frames.get(entry.image_id)
-            if frame is None or entry.category_id not in self.category_ids:
-                what = "image_id" if frame is None else "category_id"
-                raise DatasetError(
-                    f"{self.source}: annotation {entry.id} has {what} {getattr(entry, what)!r}, expected one listed "
-                    f"under {'images' if frame is None else 'categories'}. Add it there or remove the annotation."
+                    f"{self.source}: annotation {entry.id} has {key} {getattr(entry, key)!r}, expected one listed "
+                    f"under {listed}. Add it there or remove the annotation."
                 )
-            yield entry, frame
+        return entries
 
-    def _pack(self, entries: list[JsonAnnotation], frames: list[Frame]) -> _Rows:
-        """Lay out all rings in one array, without those that are too short to be one."""
+    def _pack(self, entries: list[JsonAnnotation], image_index: npt.NDArray[np.int32]) -> _Rows:
+        """Lay out all rings in one array: whole, clipped to the frame, and without those that are none."""
         rings: list[list[float | None]] = []
         ring_row: list[int] = []
         rles: dict[int, Rle] = {}
         for row, entry in enumerate(entries):
             if isinstance(entry.segmentation, JsonRle):
+                width, height = self.frames_wh[image_index[row]].tolist()
                 source = f"{self.source}: annotation {entry.id}"
-                _, width, height = frames[row]
                 rles[row] = json_to_rle(entry.segmentation, width, height, source=source)
                 continue
             for ring in entry.segmentation or ():
@@ -148,8 +149,9 @@ class InstanceReader:
                     continue
                 rings.append(ring)
                 ring_row.append(row)
+        coords_xy = _to_floats(rings).reshape(-1, 2)
         points_per_ring = np.array([len(ring) // 2 for ring in rings], dtype=np.int64)
-        rows = _Rows(entries, frames, _to_coords(rings), points_per_ring, np.array(ring_row, dtype=np.int64), rles)
+        rows = _Rows(entries, image_index, coords_xy, points_per_ring, np.array(ring_row, dtype=np.int64), rles)
         if rings:
             self._clip(rows)
         return rows
@@ -157,36 +159,36 @@ class InstanceReader:
     def _clip(self, rows: _Rows) -> None:
         """Clip rings to their image's frame, and drop those with a coordinate that is no number."""
         extents = rings_to_extents(rows.coords_xy, rows.ring_start)
-        frames_wh = np.array([frame[1:] for frame in rows.frames], dtype=np.float32)[rows.ring_row]
+        frames_wh = self.frames_wh[rows.image_index[rows.ring_row]]
         inside = (extents[:, :2] >= 0).all(axis=1) & (extents[:, 2:] <= frames_wh).all(axis=1)
         if inside.all():
             return
         rings = np.split(rows.coords_xy, rows.ring_start[1:-1])
         for at in np.flatnonzero(~inside).tolist():
-            row = int(rows.ring_row[at])
+            entry = rows.entries[rows.ring_row[at]]
             if np.isfinite(rings[at]).all():
-                self._count("clipped_polygon", rows.entries[row])
-                rings[at] = clip_ring(rings[at], *rows.frames[row][1:])
+                self._count("clipped_polygon", entry)
+                rings[at] = clip_ring(rings[at], *frames_wh[at].tolist())
             else:
-                self._count("not_finite", rows.entries[row])
+                self._count("not_finite", entry)
                 rings[at] = rings[at][:0]
-            rows.entries[row].bbox = rows.entries[row].area = None  # they were those of the whole ring
+            entry.bbox = entry.area = None  # they were those of the whole ring
         rows.coords_xy = np.concatenate(rings)
         points_per_ring = np.array([len(ring) for ring in rings], dtype=np.int64)
         rows.ring_row = rows.ring_row[points_per_ring > 0]
         rows.points_per_ring = points_per_ring[points_per_ring > 0]
 
     def _append(self, rows: _Rows) -> None:
-        area, bbox_xywh = _measure(rows)
+        area, bbox_xywh = self._measure(rows)
         keep = area > 0
         for row in np.flatnonzero(~keep).tolist():
             self._count("empty_mask", rows.entries[row])
         keep_ring = keep[rows.ring_row]
-        kept = [entry for entry, k in zip(rows.entries, keep.tolist(), strict=True) if k]
+        kept = [rows.entries[row] for row in np.flatnonzero(keep).tolist()]
         new_row = np.cumsum(keep) - 1
         self.builder.add_rows(
             annotation_id=np.array([entry.id for entry in kept], dtype=np.int64),
-            image_index=np.array([frame.image_index for frame in rows.frames], dtype=np.int32)[keep],
+            image_index=rows.image_index[keep],
             category_id=np.array([entry.category_id for entry in kept], dtype=np.int32),
             bbox_xywh=bbox_xywh[keep],
             area=area[keep],
@@ -197,50 +199,49 @@ class InstanceReader:
             rles={int(new_row[row]): rle for row, rle in rows.rles.items() if keep[row]},
         )
 
+    def _measure(self, rows: _Rows) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Area and box of each row: the declared ones where they can be true, else the mask's. Area 0: no pixel."""
+        count = len(rows.entries)
+        area, bbox_xywh = np.zeros(count), np.zeros((count, 4), dtype=np.float32)
+        if len(rows.ring_row):
+            self._measure_rings(rows, area, bbox_xywh)
+        for row, rle in rows.rles.items():
+            area[row], bbox_xywh[row] = rle_area(rle), rle_bbox(rle)
+        no_box: list[float | None] = [0.0] * 4
+        boxes = [entry.bbox if entry.bbox and len(entry.bbox) == 4 else no_box for entry in rows.entries]
+        declared_bbox = _to_floats(boxes).reshape(-1, 4)
+        declared_area = np.array([entry.area or 0.0 for entry in rows.entries])
+        has_bbox = np.isfinite(declared_bbox).all(axis=1) & (declared_bbox[:, 2:] > 0).all(axis=1)
+        bbox_xywh[has_bbox] = declared_bbox[has_bbox]
+        area = np.where((area > 0) & (declared_area > 0), declared_area, area)
+        return area.astype(np.float32), bbox_xywh
+
+    def _measure_rings(self, rows: _Rows, area: npt.NDArray[np.float64], bbox_xywh: npt.NDArray[np.float32]) -> None:
+        """Fill in the rows that are polygons."""
+        ring_start, extents = rows.ring_start, rings_to_extents(rows.coords_xy, rows.ring_start)
+        which, first = np.unique(rows.ring_row, return_index=True)
+        low, high = np.minimum.reduceat(extents[:, :2], first), np.maximum.reduceat(extents[:, 2:], first)
+        area[which] = np.add.reduceat(rings_to_areas(rows.coords_xy, ring_start), first)
+        bbox_xywh[which] = np.concatenate([low, high - low], axis=1)
+        # Thinner than a pixel, or crossing itself: only drawing it tells what it covers.
+        ends = np.append(first, len(rows.ring_row))
+        for at in np.flatnonzero(area[which] < (high - low).max(axis=1)).tolist():
+            bounds = ring_start[ends[at] : ends[at + 1] + 1].tolist()
+            polygons = Polygons(tuple(rows.coords_xy[a:b] for a, b in pairwise(bounds)))
+            width, height = self.frames_wh[rows.image_index[which[at]]].tolist()
+            area[which[at]] = rle_area(segmentation_to_rle(polygons, height, width))
+
     def _count(self, kind: str, entry: JsonAnnotation, count: int = 1) -> None:
         self.findings.add(kind, f"{self.source}: annotation {entry.id}", count)
 
 
-def _to_coords(rings: Sequence[Sequence[float | None]]) -> Ring:
+def _to_floats(lists: Sequence[Sequence[float | None]]) -> npt.NDArray[np.float32]:
+    """One flat array of all numbers."""
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and found later
         try:
-            return np.fromiter(chain.from_iterable(rings), dtype=np.float32).reshape(-1, 2)
+            return np.fromiter(chain.from_iterable(lists), dtype=np.float32)
         except TypeError:  # a null among the numbers, which becomes NaN
-            return np.array(list(chain.from_iterable(rings)), dtype=np.float32).reshape(-1, 2)
-
-
-def _measure(rows: _Rows) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Area and box of each row: the declared ones where they can be true, else the mask's. Area 0: no pixel."""
-    count = len(rows.entries)
-    area, bbox_xywh = np.zeros(count), np.zeros((count, 4))
-    if len(rows.ring_row):
-        _measure_rings(rows, area, bbox_xywh)
-    for row, rle in rows.rles.items():
-        area[row], bbox_xywh[row] = rle_area(rle), rle_bbox(rle)
-    no_box: list[float | None] = [0.0] * 4
-    boxes = [entry.bbox if entry.bbox and len(entry.bbox) == 4 else no_box for entry in rows.entries]
-    declared_bbox = np.array(boxes, dtype=np.float64)
-    declared_area = np.array([entry.area or 0.0 for entry in rows.entries])
-    has_bbox = np.isfinite(declared_bbox).all(axis=1) & (declared_bbox[:, 2:] > 0).all(axis=1)
-    bbox_xywh[has_bbox] = declared_bbox[has_bbox]
-    area = np.where((area > 0) & (declared_area > 0), declared_area, area)
-    return area.astype(np.float32), bbox_xywh.astype(np.float32)
-
-
-def _measure_rings(rows: _Rows, area: npt.NDArray[np.float64], bbox_xywh: npt.NDArray[np.float64]) -> None:
-    """Fill in the rows that are polygons."""
-    ring_start, extents = rows.ring_start, rings_to_extents(rows.coords_xy, rows.ring_start)
-    which, first = np.unique(rows.ring_row, return_index=True)
-    low, high = np.minimum.reduceat(extents[:, :2], first), np.maximum.reduceat(extents[:, 2:], first)
-    area[which] = np.add.reduceat(rings_to_areas(rows.coords_xy, ring_start), first)
-    bbox_xywh[which] = np.concatenate([low, high - low], axis=1)
-    # Thinner than a pixel, or crossing itself: only drawing it tells what it covers.
-    ends = np.append(first, len(rows.ring_row))
-    for at in np.flatnonzero(area[which] < (high - low).max(axis=1)).tolist():
-        bounds = ring_start[ends[at] : ends[at + 1] + 1].tolist()
-        polygons = Polygons(tuple(rows.coords_xy[a:b] for a, b in pairwise(bounds)))
-        _, width, height = rows.frames[which[at]]
-        area[which[at]] = rle_area(segmentation_to_rle(polygons, height, width))
+            return np.array(list(chain.from_iterable(lists)), dtype=np.float32)
 
 
 def json_to_rle(encoded: JsonRle, width: int, height: int, *, source: str) -> Rle:

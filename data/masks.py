@@ -16,6 +16,8 @@ from pycocotools import mask as coco_mask
 from ..errors import EmptyMaskError
 from .records import BoxXYWH, MaskHW, Polygons, Rle, Segmentation
 
+MASK_ALPHA = 128
+"""Least alpha, of 255, of a pixel that belongs to an object's mask."""
 Ring = npt.NDArray[np.float32]
 """(n, 2) float32 xy, pixel-edge coordinates, not closed."""
 
@@ -159,3 +161,9 @@ def border_sides(mask_hw: MaskHW) -> tuple[str, ...]:
     """Sides of the frame that the mask touches, of left, top, right, bottom."""
     edges = {"left": mask_hw[:, 0], "top": mask_hw[0], "right": mask_hw[:, -1], "bottom": mask_hw[-1]}
     return tuple(side for side, pixels in edges.items() if pixels.any())
+
+
+def flip_sides(sides: tuple[str, ...]) -> tuple[str, ...]:
+    """Sides of a frame after a horizontal flip."""
+    mirrored = {"left": "right", "right": "left"}
+    return tuple(mirrored.get(side, side) for side in sides)

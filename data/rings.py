@@ -22,13 +22,17 @@ def rings_to_extents(coords_xy: Ring, ring_start: Offsets) -> npt.NDArray[np.flo
 
 
 def rings_to_areas(coords_xy: Ring, ring_start: Offsets) -> npt.NDArray[np.float64]:
-    """(R,) areas by the shoelace formula, relative to each ring's first point to keep the digits."""
+    """(R,) areas by the shoelace formula.
+
+    Each ring is seen from its first point, which keeps the digits and makes the closing term zero.
+    """
     first, last = ring_start[:-1], ring_start[1:] - 1
-    local = coords_xy.astype(np.float64) - np.repeat(coords_xy[first], np.diff(ring_start), axis=0)
-    following = np.roll(local, -1, axis=0)
-    following[last] = local[first]
-    cross = local[:, 0] * following[:, 1] - local[:, 1] * following[:, 0]
-    areas: npt.NDArray[np.float64] = np.abs(np.add.reduceat(cross, first)) / 2
+    local = coords_xy - np.repeat(coords_xy[first], np.diff(ring_start), axis=0)
+    x, y = local[:, 0], local[:, 1]
+    cross = np.zeros(len(local), dtype=np.float32)
+    cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
+    cross[last] = 0
+    areas: npt.NDArray[np.float64] = np.abs(np.add.reduceat(cross, first, dtype=np.float64)) / 2
     return areas
 
 

@@ -23,6 +23,8 @@ LabelRow = tuple[int, npt.NDArray[np.float32]]
 """Class index and flat (2n,) float32 coordinates x1 y1 x2 y2 …, normalised to 0..1."""
 
 _JSON_NUMBERS = b"0123456789.eE+- \n"
+_LINE = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+_COMMA_TO_SPACE = bytes.maketrans(b",", b" ")
 _ROUNDING = 1e-5
 _IMAGES_AT_ONCE = 1024
 
@@ -86,9 +88,7 @@ def _text_to_rows(path: Path) -> list[list[float]]:
         return []
     if not body.translate(None, _JSON_NUMBERS):
         try:
-            rows: list[list[float]] = orjson.loads(
-                b"[[" + body.replace(b"\n", b"],[").replace(b" ", b",") + b"]]"
-            )
+            rows: list[list[float]] = orjson.loads(b"[[" + body.replace(b"\n", b"],[").replace(b" ", b",") + b"]]")
         except orjson.JSONDecodeError:
             pass  # a spelling that only `float` reads, or an error that it names
         else:
@@ -194,10 +194,8 @@ def _ids_by_split(image_index: npt.NDArray[np.int32], images: Sequence[ImageReco
 
 def rows_to_text(rows: Sequence[LabelRow]) -> bytes:
     """Format label rows; every coordinate gets the shortest digits that name its float32."""
-    if not rows:
-        return b""
-    nested = orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)  # [[0,[0.1,0.2]],[3,[0.4,0.5]]]
-    return nested[2:-3].replace(b"]],[", b"\n").replace(b",[", b" ").replace(b",", b" ") + b"\n"
+    lines = [orjson.dumps(row, option=_LINE) for row in rows]  # [0,[0.1,0.2,0.3,0.4]]
+    return b"".join(lines).translate(_COMMA_TO_SPACE, b"[]")
 
 
 def iterate_label_rows(

@@ -20,7 +20,6 @@ from ..memory.entries import ItemResult, SceneResult
 from ..memory.ledger import Ledger
 from ..tools.protocols import MeasureJudge, Painter
 from .composition import SceneServices
-from .image_agent import ImageAgentGraph
 from .pool import Pool
 from .product import AugmentedDataset
 from .provenance import write_provenance
@@ -37,7 +36,6 @@ class RunServices:
     folder: Path
     dataset: Dataset
     work: WorkPlan
-    image_agent: ImageAgentGraph
     painter: Painter
     judge: MeasureJudge
     sources: Sources

@@ -25,7 +25,6 @@ from ..tools.judging.limits import LimitJudge
 from ..tools.registry import build_painter
 from .composition import Backgrounds, SceneServices
 from .executor import ThreadExecutor
-from .image_agent import build_image_agent_graph
 from .outputs import RunServices
 from .record import RunRecord, read_run_json
 from .run import build_run_graph
@@ -238,7 +237,6 @@ def _build_services(
         folder=folder,
         dataset=dataset,
         work=prepared.work,
-        image_agent=build_image_agent_graph(),
         painter=build_painter(agent),
         judge=LimitJudge(agent.limits),
         sources=DatasetSources(dataset),

@@ -16,7 +16,7 @@ from langgraph.runtime import Runtime
 
 from ..memory.entries import FINISHED, ItemResult, WorkItem
 from .composition import make_scenes
-from .image_agent import make_item
+from .image_agent import ImageAgentGraph, build_image_agent_graph, make_item
 from .outputs import RunServices, export_product, finish
 from .services import ImageAgentServices
 from .state import RunState
@@ -77,9 +77,8 @@ def route_plan(state: RunState) -> Literal["work", "empty"]:
     return "work" if state["num_waves"] else "empty"
 
 
-def make_wave(state: RunState, runtime: Services) -> WaveUpdate:
+def _make_wave(image_agent: ImageAgentGraph, state: RunState, services: RunServices) -> WaveUpdate:
     """Hand a wave of items to the executor, then take its results into the pool in item order."""
-    services = runtime.context
     wave = services.work.wave(state["wave"])
     with services.record.timed("make"):
         stored = {item["item_id"]: services.items.read(item["item_id"]) for item in wave}
@@ -96,7 +95,7 @@ def make_wave(state: RunState, runtime: Services) -> WaveUpdate:
         for result in stored.values():
             if result is not None and _is_finished(result):
                 services.progress.advance("make", result["ending"])
-        for result in services.executor.map(partial(_make_and_keep, services, agent), todo):
+        for result in services.executor.map(partial(_make_and_keep, image_agent, services, agent), todo):
             stored[result["item"]["item_id"]] = result
             services.progress.advance("make", result["ending"])
         for item in wave:
@@ -114,8 +113,10 @@ def _is_finished(result: ItemResult | None) -> bool:
     return result is not None and result["ending"] in FINISHED
 
 
-def _make_and_keep(services: RunServices, agent: ImageAgentServices, item: WorkItem) -> ItemResult:
-    result = make_item(services.image_agent, item, agent)
+def _make_and_keep(
+    image_agent: ImageAgentGraph, services: RunServices, agent: ImageAgentServices, item: WorkItem
+) -> ItemResult:
+    result = make_item(image_agent, item, agent)
     services.items.write(item["item_id"], result)
     return result
 
@@ -155,7 +156,13 @@ def report(state: RunState, runtime: Services) -> NoUpdate:
 
 
 def build_run_graph() -> RunGraph:
-    """The whole run; its context is `RunServices`."""
+    """The whole run; its context is `RunServices`. `get_graph(xray=True)` draws the agent inside `make_wave`."""
+    image_agent = build_image_agent_graph()
+
+    def make_wave(state: RunState, runtime: Services) -> WaveUpdate:
+        # LangGraph finds the agent's graph in this closure, and draws and traces it as a subgraph.
+        return _make_wave(image_agent, state, runtime.context)
+
     graph = StateGraph(RunState, context_schema=RunServices)
     for node in (read, plan, make_wave, compose, export, report):
         graph.add_node(node.__name__, node)

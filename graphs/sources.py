@@ -18,19 +18,24 @@ from .services import SourceCutOut
 
 CACHED_IMAGES = 8
 BORDER_PX = 1.5
+HOPELESS = 1.3
+"""A source hardly above the least area falls under it as soon as it is varied."""
 
 
-def rank_sources(dataset: Dataset, category_id: int, settings: SourceSettings) -> list[int]:
+def rank_sources(dataset: Dataset, category_id: int, settings: SourceSettings, min_area_px: int) -> list[int]:
     """Annotation rows of one class to start from, best first, from the training split alone.
 
     Whole and large instances come first; truncated ones, then small ones, join only while the class
-    has fewer than `min_per_class`. Neither a pixel is read nor a mask decoded.
+    has fewer than `min_per_class`. Those under `HOPELESS` times the judge's `min_area_px` are left out
+    while there is any other. Neither a pixel is read nor a mask decoded.
     """
     table = dataset.annotations
     rows = np.flatnonzero((table.category_id == category_id) & ~table.is_crowd & (table.area > 0))
     rows = rows[[dataset.images[i].split == "train" for i in table.image_index[rows].tolist()]]
     if not len(rows):
         return []
+    hopeful = rows[table.area[rows] >= HOPELESS * min_area_px]
+    rows = hopeful if len(hopeful) else rows
     is_small = table.area[rows] < settings.min_area_px
     tier = np.where(is_small, 2, np.where(_touches_border(dataset, rows), 1, 0))
     order = np.lexsort((-table.area[rows], tier))

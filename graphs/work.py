@@ -48,7 +48,10 @@ def plan_work(dataset: Dataset, recipe: Recipe) -> WorkPlan:
     )
     agent = recipe.agents.image_agent
     wanted = [quota for quota in quotas if quota.num_new]
-    sources = {q.category.category_id: rank_sources(dataset, q.category.category_id, agent.sources) for q in wanted}
+    sources = {
+        q.category.category_id: rank_sources(dataset, q.category.category_id, agent.sources, agent.limits.min_area_px)
+        for q in wanted
+    }
     by_class = [_items_of(dataset, quota, sources[quota.category.category_id]) for quota in wanted]
     longest = max((len(items) for items in by_class), default=0)
     items = [items[turn] for turn in range(longest) for items in by_class if turn < len(items)]

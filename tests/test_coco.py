@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
 from maskwright.data.coco import load_coco, save_coco
 from maskwright.data.images import place_image
 from maskwright.data.masks import mask_to_rle, segmentation_to_mask
@@ -23,10 +28,6 @@ from maskwright.data.records import (
     Segmentation,
 )
 from maskwright.errors import DatasetError
-from PIL import Image
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 HEIGHT, WIDTH = 48, 64
 SQUARE = [10, 8, 30, 8, 30, 28, 10, 28]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from maskwright.configs.compose import ComposeSettings
 from maskwright.data.records import ImageRGB, ImageRGBA
 from maskwright.errors import RecipeError
@@ -80,6 +81,16 @@ def test_blending_lessens_the_seam(name: str):
     assert pasted.seam is not None
     assert pasted.seam.after.edge_gradient < 0.9 * pasted.seam.before.edge_gradient
     assert pasted.seam.after.colour_gap < pasted.seam.before.colour_gap
+
+
+def test_poisson_hides_the_seam_better_than_alpha():
+    alpha, poisson = (
+        paste(background(), cutout(), (32, 24), build_harmonizer(name)).seam for name in ("alpha", "poisson")
+    )
+    assert alpha is not None
+    assert poisson is not None
+    assert poisson.after.edge_gradient < 0.8 * alpha.after.edge_gradient
+    assert poisson.after.colour_gap < 0.8 * alpha.after.colour_gap
 
 
 @pytest.mark.parametrize("name", sorted(HARMONIZERS))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from maskwright.data.images import (
     ImageHeader,
     check_images,
@@ -20,7 +22,6 @@ from maskwright.data.images import (
 )
 from maskwright.data.records import Findings, ImageRecord
 from maskwright.errors import DatasetError, ImageDecodeError, ImageSizeError
-from PIL import Image
 
 HEIGHT, WIDTH = 48, 64
 

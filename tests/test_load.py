@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from maskwright.data.load import FORMATS, detect_format, load_dataset
 from maskwright.errors import DatasetError
-from PIL import Image
 
 HEIGHT, WIDTH = 48, 64
 

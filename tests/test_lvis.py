@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from maskwright.data.coco import load_coco, save_coco
 from maskwright.data.images import place_image
 from maskwright.data.lvis import load_lvis, save_lvis
 from maskwright.data.records import Category, Dataset, Findings
-from PIL import Image
 
 HEIGHT, WIDTH = 48, 64
 SQUARE = [10, 8, 30, 8, 30, 28, 10, 28]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from maskwright.configs.compose import ComposeSettings
+from maskwright.data.masks import flip_sides
 from maskwright.data.records import AnnotationTableBuilder, Category, Dataset, ImageRecord, ImageRGBA
 from maskwright.errors import EmptyMaskError
 from maskwright.tools.composing.harmonization import HardPaste
@@ -17,7 +19,6 @@ from maskwright.tools.composing.placement import (
     draw_centres,
     draw_side_px,
     fit_cutout,
-    flip_sides,
     measure_sizes,
     paste,
     resize_rgba,

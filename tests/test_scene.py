@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from maskwright.configs.compose import ComposeSettings
 from maskwright.data.masks import (
     mask_to_bbox,
@@ -140,6 +141,14 @@ def test_an_impossible_cut_out_is_reported_and_the_rest_composed(rgba: np.ndarra
     scene = compose([CutOut("impossible", 7, rgba), make_cutout(0)])
     assert scene.unplaced == ("impossible",)
     assert [a.instance_id for a in scene.annotations] == ["instance-0"]
+
+
+def test_truncation_bounds_the_share_of_the_mask_outside():
+    cutout = replace(make_cutout(0), source_side_ratio=0.4)
+    scenes = [compose([cutout], seed=seed, settings=ComposeSettings(size="source")) for seed in range(80)]
+    inside = [scene.annotations[0].annotation.area / (0.4**2 * H * W) for scene in scenes]
+    assert min(inside) > 0.7 * 0.95, "also in corners, where two sides are cut"
+    assert min(inside) < 0.85
 
 
 def test_a_crowded_scene_shrinks_cut_outs_before_it_gives_up():

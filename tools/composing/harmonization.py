@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ...data.masks import MASK_ALPHA
 from ...data.records import ImageRGB, ImageRGBA
 from ...errors import RecipeError
 
 RING_PX = 8
 """Width of the rings inside and outside a seam that are compared, and the margin of a window."""
-MASK_ALPHA = 128
-"""Least alpha of a pixel that belongs to the mask (X-Paste)."""
 
 Mask01 = npt.NDArray[np.uint8]
 """(h, w) uint8, 1 on the object, as OpenCV wants it."""

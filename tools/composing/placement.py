@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...configs.compose import ComposeSettings
+from ...data.masks import MASK_ALPHA
 from ...data.records import Dataset, ImageRGB, ImageRGBA, MaskHW
 from ...errors import EmptyMaskError
-from .harmonization import MASK_ALPHA, RING_PX, HardPaste, Harmonizer, Mask01, Seam, alpha_to_mask, measure_seam
+from .harmonization import RING_PX, HardPaste, Harmonizer, Mask01, Seam, alpha_to_mask, measure_seam
 
 BoxPx = tuple[int, int, int, int]
 """(x, y, w, h) in whole pixels."""
@@ -144,12 +145,6 @@ def resize_rgba(rgba: ImageRGBA, width: int, height: int) -> ImageRGBA:
     averaged = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
     straight: ImageRGBA = cv2.cvtColor(averaged, cv2.COLOR_mRGBA2RGBA)
     return straight
-
-
-def flip_sides(sides: tuple[str, ...]) -> tuple[str, ...]:
-    """Sides after a horizontal flip."""
-    swap = {"left": "right", "right": "left"}
-    return tuple(swap.get(side, side) for side in sides)
 
 
 def draw_centres(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...configs.compose import ComposeSettings
+from ...data.masks import flip_sides
 from ...data.records import Annotation, ImageRGB, ImageRGBA
 from ...errors import EmptyMaskError, RecipeError
 from .canvas import Canvas
@@ -23,7 +24,6 @@ from .placement import (
     draw_centres,
     draw_side_px,
     fit_cutout,
-    flip_sides,
 )
 
 SHRINKS = (1.0, 0.7, 0.5, 0.35)

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...data.masks import connected_components, mask_to_bbox
+from ...data.masks import MASK_ALPHA, connected_components, mask_to_bbox
 from ...data.records import BoxXYWH, ImageRGBA, MaskHW
 
-ALPHA_THRESHOLD = 128
 COMPARE_SIDE_PX = 64
 MIN_COMPONENT_SHARE = 0.01
 HASH_BITS = 64
@@ -21,7 +20,7 @@ HASH_BITS = 64
 
 def alpha_to_mask(rgba: ImageRGBA) -> MaskHW:
     """(h, w) bool: where the sample is more there than not."""
-    return np.asarray(rgba[..., 3] >= ALPHA_THRESHOLD)
+    return np.asarray(rgba[..., 3] >= MASK_ALPHA)
 
 
 def measure_instance(rgba: ImageRGBA, source_rgba: ImageRGBA, pool_hashes: Sequence[int]) -> dict[str, float]:

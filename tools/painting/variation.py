@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from ...configs.agents import VariationSettings
-from ...data.masks import mask_to_bbox
+from ...data.masks import MASK_ALPHA, flip_sides, mask_to_bbox
 from ...data.records import ImageRGBA
 from ...errors import EmptyMaskError
 from ..protocols import Painted, PaintRequest
 
-ALPHA_THRESHOLD = 128
+SIDES = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class _Drawn:
     shear_deg: float
     log_aspect: float
     corner_shifts: tuple[float, ...]
+    cuts: tuple[float, ...]
     flip: bool
     gain: float
     shading: float
@@ -38,8 +39,9 @@ class _Drawn:
     noise: float
 
     def as_parameters(self) -> dict[str, float]:
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "corner_shifts"}
+        values = {name: getattr(self, name) for name in self.__slots__ if name not in ("corner_shifts", "cuts")}
         values |= {f"corner_shift_{i}": shift for i, shift in enumerate(self.corner_shifts)}
+        values |= {f"cut_{side}": share for side, share in zip(SIDES, self.cuts, strict=True)}
         return {name: round(float(value), 4) for name, value in values.items()}
 
 
@@ -68,25 +70,26 @@ class VariationPainter:
             raise EmptyMaskError(f"item {request.item_id!r}: the variation painter needs a source instance")
         generator = torch.Generator().manual_seed(request.seed)
         drawn = _draw(self._settings, request.strength, generator)
-        if request.truncated_sides:
-            drawn = _keep_cuts_level(drawn)
-        rgba = _to_tensor(_reduce(request.source_rgba, self._settings.max_side_px))
-        warped = _warp(rgba, drawn)
+        drawn = _keep_cuts_level(drawn, request.truncated_sides)
+        source = _cut_further(request.source_rgba, drawn.cuts)
+        warped = _warp(_to_tensor(_reduce(source, self._settings.max_side_px)), drawn)
         colour, alpha = warped[:, :3], warped[:, 3:]
         colour = _relight(_blur(colour, alpha, drawn.blur_px), drawn)
         colour = (colour + drawn.noise * torch.randn(colour.shape, generator=generator)).clamp(0, 1)
         image = _crop_to_mask(_to_image(torch.cat([colour, alpha], dim=1)))
-        return Painted(image, drawn.as_parameters(), _sides_after(request.truncated_sides, drawn.flip))
+        sides = flip_sides(request.truncated_sides) if drawn.flip else request.truncated_sides
+        return Painted(image, drawn.as_parameters(), sides)
 
 
 def _draw(settings: VariationSettings, strength: float, generator: torch.Generator) -> _Drawn:
-    unit = torch.rand(20, generator=generator, dtype=torch.float64).tolist()
+    unit = torch.rand(24, generator=generator, dtype=torch.float64).tolist()
     either = [(2 * u - 1) * strength for u in unit]
     return _Drawn(
         rotation_deg=either[0] * settings.rotation_deg,
         shear_deg=either[1] * settings.shear_deg,
         log_aspect=either[2] * settings.aspect_ratio,
         corner_shifts=tuple(shift * settings.perspective_ratio for shift in either[3:11]),
+        cuts=tuple(u * strength * settings.truncation_ratio for u in unit[20:]),
         flip=unit[11] < settings.flip_probability,
         gain=1 + either[12] * settings.brightness_ratio,
         shading=unit[13] * strength * settings.shading_ratio,
@@ -99,14 +102,18 @@ def _draw(settings: VariationSettings, strength: float, generator: torch.Generat
     )
 
 
-def _keep_cuts_level(drawn: _Drawn) -> _Drawn:
-    """A straight cut looks right only along a scene's border, so it must not turn."""
-    return replace(drawn, rotation_deg=0.0, shear_deg=0.0, corner_shifts=(0.0,) * 8)
+def _keep_cuts_level(drawn: _Drawn, truncated_sides: Sequence[str]) -> _Drawn:
+    """A straight cut looks right only along a scene's border, so it must not turn; what is whole is not cut."""
+    cuts = tuple(cut if side in truncated_sides else 0.0 for side, cut in zip(SIDES, drawn.cuts, strict=True))
+    if not truncated_sides:
+        return replace(drawn, cuts=cuts)
+    return replace(drawn, cuts=cuts, rotation_deg=0.0, shear_deg=0.0, corner_shifts=(0.0,) * 8)
 
 
-def _sides_after(sides: tuple[str, ...], flip: bool) -> tuple[str, ...]:
-    mirrored = {"left": "right", "right": "left"}
-    return tuple(mirrored.get(side, side) for side in sides) if flip else sides
+def _cut_further(rgba: ImageRGBA, cuts: Sequence[float]) -> ImageRGBA:
+    height, width = rgba.shape[:2]
+    left, top, right, bottom = (round(cut * side) for cut, side in zip(cuts, (width, height) * 2, strict=True))
+    return rgba[top : height - bottom, left : width - right]
 
 
 def _reduce(rgba: ImageRGBA, max_side_px: int) -> ImageRGBA:
@@ -179,5 +186,5 @@ def _relight(colour: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
 
 
 def _crop_to_mask(rgba: ImageRGBA) -> ImageRGBA:
-    x, y, w, h = mask_to_bbox(rgba[..., 3] >= ALPHA_THRESHOLD)
+    x, y, w, h = mask_to_bbox(rgba[..., 3] >= MASK_ALPHA)
     return np.ascontiguousarray(rgba[y : y + h, x : x + w])

@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_OUT ?= runs/demo
+
+.PHONY: help demo install test test-slow check typecheck lint bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# A stamp an extra, so that a second call costs nothing and a change of pyproject.toml installs again.
+.venv/.stamp-%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.$(if $(filter core,$*),,[$*])'
+	@touch $@
+
+demo: .venv/.stamp-core  ## install and run the quickstart recipe on photographs that ship with scikit-image
+	$(BIN)/maskwright run quickstart --out $(DEMO_OUT)
+	@echo "data set: $(DEMO_OUT)/dataset"
+	@echo "report:   $(DEMO_OUT)/report.html"
+
+install: .venv/.stamp-all  ## .venv with every extra, ultralytics (AGPL-3.0) included
+
+test: .venv/.stamp-test  ## install what the tests need and run the fast suite
+	$(BIN)/python -m pytest
+
+test-slow: .venv/.stamp-all  ## the slow suite, readers of ultralytics included
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: .venv/.stamp-dev  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: .venv/.stamp-dev  ## mypy, strict
+	@mkdir -p .typecheck && ln -sfn .. .typecheck/maskwright
+	$(BIN)/mypy .typecheck/maskwright/cli.py $$(git ls-files '*.py' | grep -vE '^(tests|benchmarks)/' | sed 's#^#.typecheck/maskwright/#')
+
+check: lint typecheck test  ## ruff, mypy and the fast suite
+
+bench: .venv/.stamp-all  ## speed and memory, as ratios against named alternatives
+	$(BIN)/python benchmarks/load_convert.py
+	$(BIN)/python benchmarks/compose.py
+	$(BIN)/python benchmarks/items.py
+
+clean:  ## remove the environment and build leftovers; runs/ stays
+	rm -rf .venv .typecheck build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,165 @@
+"""The data set card: a README.md for RUN/dataset, in the form that Hugging Face reads."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+import yaml
+
+from .run_summary import RunSummary, to_run_summary
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_MARKDOWN = str.maketrans({character: "\\" + character for character in "\\`*_[]|#~"})
+
+_LOADERS = {
+    "coco": """\
+```python
+from pycocotools.coco import COCO
+
+coco = COCO("coco/annotations/instances_train.json")
+image = coco.imgs[coco.getImgIds()[0]]
+masks = [coco.annToMask(annotation) for annotation in coco.imgToAnns[image["id"]]]
+```
+
+```python
+import supervision
+
+dataset = supervision.DetectionDataset.from_coco(
+    images_directory_path="coco/images/train",
+    annotations_path="coco/annotations/instances_train.json",
+    force_masks=True,
+)
+```""",
+    "yolo": """\
+```python
+from ultralytics import YOLO
+
+YOLO("yolo11n-seg.pt").train(data="yolo/data.yaml")
+```""",
+    "lvis": """\
+```python
+from lvis import LVIS
+
+lvis = LVIS("lvis/annotations/lvis_v1_train.json")
+masks = [lvis.ann_to_mask(annotation) for annotation in lvis.load_anns(lvis.get_ann_ids()[:10])]
+```""",
+}
+
+_FOLDERS = {
+    "coco": "`coco/annotations/instances_SPLIT.json`, `coco/images/SPLIT/`: COCO instances, exact masks",
+    "yolo": "`yolo/data.yaml`, `yolo/images/`, `yolo/labels/`: Ultralytics segmentation, one outline an object",
+    "lvis": "`lvis/annotations/lvis_v1_SPLIT.json`, `lvis/images/SPLIT/`: LVIS v1, without crowds",
+    "voc": "`voc/`: Pascal VOC, with the exact masks beside its one map an image",
+}
+
+_LICENCES = """\
+Each source photograph keeps its own licence, and so does everything that was cut from it or pasted into it.
+Read the terms of the source data set before you publish or sell this one. `provenance.jsonl` states, for every
+synthetic instance, the photograph it came from and the licence as far as the source data set names it."""
+
+_LIMITS = """\
+- Synthetic instances are in the training split alone. Measure on real images only.
+- An instance made from another one shares its shape and texture: more instances are not as many new objects.
+- Pasted objects may stand in places, sizes and light that do not occur. A model can learn their seams.
+- Objects that nobody labelled in the source photographs stay unlabelled, also where something was pasted nearby.
+- What the source data leaves out or distorts, people and places among it, this data set leaves out or distorts too.
+- Images were judged by criteria, not looked at one by one. Look at the run's `report.html` before you train."""
+
+
+def dataset_card(run: Mapping[str, object]) -> str:
+    """The card of a finished run as Markdown with YAML front matter.
+
+    Args:
+        run: the content of run.json.
+
+    Raises:
+        RunFolderError: a value of it is not of its kind.
+    """
+    summary = to_run_summary(run)
+    sections = (
+        _title(summary),
+        "## Instances per class\n\n" + _class_table(summary),
+        "## How it was made\n\n" + _making(summary),
+        "## Folders\n\n" + _folders(summary),
+        "## Load it\n\nFrom this folder:\n\n" + "\n\n".join(_LOADERS[f] for f in summary.formats if f in _LOADERS),
+        "## Licences\n\n" + _LICENCES,
+        "## Limits and risks\n\n" + _LIMITS,
+    )
+    return f"---\n{_front_matter(summary)}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _front_matter(summary: RunSummary) -> str:
+    num_images = sum(counts.get("images", 0) for counts in summary.dataset.splits.values()) + summary.scenes
+    fields = {
+        "license": "other",
+        "pretty_name": _pretty_name(summary),
+        "task_categories": ["image-segmentation"],
+        "tags": ["instance-segmentation", "synthetic", "data-augmentation", "maskwright", *summary.formats],
+        "size_categories": [next((label for end, label in _SIZES if num_images < end), "n>1M")],
+    }
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+
+
+def _pretty_name(summary: RunSummary) -> str:
+    source = summary.dataset.path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return f"{source or 'data set'}, augmented"
+
+
+def _title(summary: RunSummary) -> str:
+    real = sum(one.real for one in summary.classes)
+    scenes = f"{summary.scenes:,} composed training image{'' if summary.scenes == 1 else 's'}"
+    return (
+        f"# {escape_markdown(_pretty_name(summary))}\n\n"
+        f"An instance segmentation data set of {len(summary.classes):,} classes: the {real:,} labelled training "
+        f"instances of its source, and {summary.accepted:,} synthetic ones in {scenes}. "
+        "Validation and test images are those of the source, unchanged."
+    )
+
+
+def _class_table(summary: RunSummary) -> str:
+    rows = [
+        f"| {escape_markdown(one.name)} | {one.real:,} | {one.accepted:,} | {one.real + one.accepted:,} |"
+        for one in summary.classes
+    ]
+    real, new = sum(one.real for one in summary.classes), sum(one.accepted for one in summary.classes)
+    total = f"| **all** | **{real:,}** | **{new:,}** | **{real + new:,}** |"
+    note = (
+        "Training split. Synthetic counts accepted instances; one that is pasted into several scenes counts once here, "
+        "and a paste may cover real instances of the photograph below it."
+    )
+    return "\n".join(["| class | real | synthetic | total |", "|---|--:|--:|--:|", *rows, total, "", note])
+
+
+def _making(summary: RunSummary) -> str:
+    painted, rejected = summary.images.get("painted", 0), summary.images.get("rejected", 0)
+    painter = " ".join(summary.painter.get(key, "") for key in ("name", "revision")).strip()
+    facts = {
+        "written by": f"maskwright {summary.maskwright}".strip(),
+        "recipe": summary.recipe,
+        "painter": painter,
+        "seed": "" if summary.seed is None else str(summary.seed),
+        "images painted": f"{painted:,}, of which {rejected:,} were rejected",
+        "fingerprint": summary.fingerprint,
+        "source data": summary.dataset.digest,
+    }
+    listed = "\n".join(f"- {name}: {escape_markdown(value)}" for name, value in facts.items() if value)
+    return (
+        "New instances were painted, measured and judged one by one; the accepted ones were pasted into training "
+        f"photographs, with the labels below corrected for what they cover.\n\n{listed}\n\n"
+        "The settings are in `recipe.yaml` of the run; the same settings, seed and data give the same data set."
+    )
+
+
+def _folders(summary: RunSummary) -> str:
+    known = [_FOLDERS[one] for one in summary.formats if one in _FOLDERS]
+    synthetic = (
+        "`provenance.jsonl`: one line for each synthetic instance, with its source instance, painter, seed, scores, "
+        "licence and the scenes it is in"
+    )
+    return "\n".join(f"- {line}" for line in (*known, synthetic))
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown and HTML show as it is, in one line, also inside a table."""
+    return html.escape(" ".join(text.split()), quote=False).translate(_MARKDOWN)

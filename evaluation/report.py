@@ -1,0 +1,139 @@
+"""The report of a run: one page that needs nothing but itself. Pictures first, then numbers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..data.run_summary import ClassSummary, RunSummary, read_run_summary
+from ..errors import RunFolderError
+from ..memory.artifacts import write_or_stop
+from .charts import classes_to_chart, classes_to_yield_bars, counts_to_bars, seconds_to_bars, seconds_to_text
+from .gallery import collect_gallery
+
+TEMPLATE = "report.html.jinja"
+NAMED_CLASSES = 3
+
+
+def build_report(run_folder: Path) -> Path:
+    """Write RUN/report.html, whole or not at all; its size is bounded however large the run.
+
+    Returns:
+        Its path.
+
+    Raises:
+        RunFolderError: the folder is no run of ours.
+        BrokenRunError: an entry of a ledger is damaged, or the file cannot be written.
+    """
+    summary = read_run_summary(run_folder)
+    page = (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            headline=run_to_headline(summary),
+            run=summary,
+            source=Path(summary.dataset.path).name,
+            facts=run_to_facts(summary),
+            gallery=collect_gallery(run_folder),
+            chart=classes_to_chart(summary.classes),
+            yields=classes_to_yield_bars(summary.classes),
+            rejections=counts_to_bars(summary.rejections, summary.images.get("rejected", 0)),
+            timings=seconds_to_bars(summary.seconds),
+            recipe=_read_recipe(run_folder),
+            commands=run_to_commands(summary, run_folder),
+        )
+    )
+    path = run_folder / "report.html"
+    write_or_stop(path, page.encode())
+    return path
+
+
+def run_to_headline(summary: RunSummary) -> str:
+    """The outcome in one sentence, without a full stop."""
+    prefix = {"interrupted": "Interrupted: ", "running": "Unfinished: "}.get(summary.status, "")
+    outcome = _success(summary) if summary.accepted else _nothing(summary)
+    return prefix + outcome if prefix else outcome[:1].upper() + outcome[1:]
+
+
+def _nothing(summary: RunSummary) -> str:
+    painted = summary.images.get("painted", 0)
+    if painted:
+        return f"no new instance; {_count(painted, 'painted image')}, none accepted"
+    if summary.items.get("planned", 0):
+        return f"no new instance; {_count(summary.items['planned'], 'work item')} planned, no image painted"
+    return "no new instance was needed; every class has its quota"
+
+
+def _success(summary: RunSummary) -> str:
+    made = f"{_count(summary.accepted, 'new instance')} in {_count(summary.scenes, 'scene')}"
+    short = sorted((one for one in summary.classes if one.shortfall), key=lambda one: (-one.shortfall, one.name))
+    if not short:
+        return f"{made}; every class reached its quota"
+    num_wanted = sum(one.quota > 0 for one in summary.classes)
+    return f"{made}; {len(short):,} of {_count(num_wanted, 'class', 'classes')} fell short: {_name_short(short)}"
+
+
+def _name_short(short: Sequence[ClassSummary]) -> str:
+    named = [f"{one.name} by {one.shortfall:,}" for one in short[:NAMED_CLASSES]]
+    if len(short) > NAMED_CLASSES:
+        named.append(f"{len(short) - NAMED_CLASSES:,} more")
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+
+
+def run_to_facts(summary: RunSummary) -> list[tuple[str, str, str]]:
+    """(value, label, note) of the run's main numbers."""
+    painted, rejected = summary.images.get("painted", 0), summary.images.get("rejected", 0)
+    planned = summary.items.get("planned", 0)
+    endings = [f"{summary.items[name]:,} {name}" for name in ("exhausted", "failed", "held") if summary.items.get(name)]
+    real = sum(one.real for one in summary.classes)
+    cost = summary.costs.get("usd", 0.0)
+    return [
+        (f"{summary.accepted:,}", "new instances", f"beside {real:,} real ones"),
+        (
+            f"{summary.scenes:,}",
+            "scenes",
+            f"{len(summary.unplaced):,} not placed" if summary.unplaced else "all placed",
+        ),
+        (f"{100 * summary.accepted_share:.0f} %", "yield", f"{rejected:,} of {painted:,} images rejected"),
+        (f"{planned:,}", "work items", ", ".join(endings) or "all accepted"),
+        (seconds_to_text(sum(summary.seconds.values())), "time", f"cost {cost:,.2f} USD" if cost else "no API cost"),
+    ]
+
+
+def run_to_commands(summary: RunSummary, run_folder: Path) -> list[tuple[str, str]]:
+    """(what for, command) for what the run has left on disk; a command that a hint gives already is left out."""
+    data_yaml, recipe = run_folder / "dataset" / "yolo" / "data.yaml", run_folder / "recipe.yaml"
+    commands = []
+    if data_yaml.is_file():
+        commands.append(("Train", f"yolo segment train data={shlex.quote(str(data_yaml))} model=yolo11n-seg.pt"))
+    if recipe.is_file():
+        commands.append(("Same settings again", f"maskwright run {shlex.quote(str(recipe))} --out NEW_FOLDER"))
+    return [pair for pair in commands if not any(pair[1] in hint for hint in summary.hints)]
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _read_recipe(run_folder: Path) -> str:
+    path = run_folder / "recipe.yaml"
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except UnicodeDecodeError as exc:
+        raise RunFolderError(f"{path}: not UTF-8 text; restore it, or run again into another folder") from exc
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = "{:,}".format
+    environment.filters["words"] = lambda name: str(name).replace("_", " ")
+    return environment

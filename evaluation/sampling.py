@@ -1,0 +1,78 @@
+"""Which pictures of a run to show: a deterministic sample, spread over classes and reasons."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..data.records import Findings
+from ..memory.entries import Attempt, ItemResult
+
+MAX_ACCEPTED = 240
+MAX_SCENES = 60
+MAX_REJECTED = 60
+
+Pick = tuple[str, int]
+"""Item id, and the index of one of its attempts."""
+
+
+class SpreadSample:
+    """A sample that takes from every group in turn; the same members give the same sample in any order."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.num_offered = 0
+        self._groups: dict[str, list[tuple[int, Pick]]] = {}
+
+    def offer(self, group: str, pick: Pick) -> None:
+        """Keep a member while it is among its group's `limit` least by hash."""
+        self.num_offered += 1
+        heap = self._groups.setdefault(group, [])
+        heapq.heappush(heap, (-_hash(f"{pick[0]}\0{pick[1]}"), pick))
+        if len(heap) > self.limit:
+            heapq.heappop(heap)
+
+    def picks(self) -> list[Pick]:
+        """At most `limit` members, groups by name."""
+        queues = [sorted(self._groups[group], reverse=True) for group in sorted(self._groups)]
+        longest = max(map(len, queues), default=0)
+        in_turn = [queue[turn][1] for turn in range(longest) for queue in queues if turn < len(queue)]
+        return in_turn[: self.limit]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSample:
+    """What one pass over the items finds; it keeps ids, no pictures."""
+
+    accepted: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_ACCEPTED))
+    rejected: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_REJECTED))
+    class_names: dict[int, str] = field(default_factory=dict)
+    without_image: Findings = field(default_factory=Findings)
+    """Items that failed, are held, or ended before the first image; by ending."""
+
+    def add(self, result: ItemResult) -> None:
+        item = result["item"]
+        self.class_names[item["category_id"]] = item["category"]
+        for index, attempt in enumerate(result["attempts"]):
+            if attempt["accepted"]:
+                self.accepted.offer(item["category"], (item["item_id"], index))
+            else:
+                self.rejected.offer(first_failure(attempt), (item["item_id"], index))
+        if result["ending"] in ("failed", "held") or not result["attempts"]:
+            self.without_image.add(result["ending"], f"{item['item_id']}: {result['reason'] or 'no reason given'}")
+
+
+def first_failure(attempt: Attempt) -> str:
+    """Name of the first criterion that an attempt did not meet, or ''."""
+    return next((criterion["name"] for criterion in attempt["criteria"] if criterion["outcome"] != "meet"), "")
+
+
+def sample_scenes(scene_ids: Iterable[str]) -> list[str]:
+    """At most `MAX_SCENES` ids, in order."""
+    return sorted(heapq.nsmallest(MAX_SCENES, scene_ids, key=_hash))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
