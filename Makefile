@@ -34,7 +34,7 @@ lint: .venv/.stamp-dev  ## ruff
 
 typecheck: .venv/.stamp-dev  ## mypy, strict
 	@mkdir -p .typecheck && ln -sfn .. .typecheck/maskwright
-	$(BIN)/mypy .typecheck/maskwright/cli.py $$(git ls-files '*.py' | grep -vE '^(tests|benchmarks)/' | sed 's#^#.typecheck/maskwright/#')
+	$(BIN)/mypy $$(git ls-files '*.py' | grep -vE '^(tests|benchmarks)/' | sed 's#^#.typecheck/maskwright/#')
 
 check: lint typecheck test  ## ruff, mypy and the fast suite
 

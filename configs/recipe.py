@@ -111,7 +111,7 @@ def _apply_override(settings: dict[str, object], override: str) -> None:
 
 
 def _problems(exc: ValidationError) -> Iterator[Mapping[str, object]]:
-    yield from exc.errors(include_url=False)  # type: ignore[misc]  # a TypedDict is a mapping
+    yield from exc.errors(include_url=False)
 
 
 def _explain(error: Mapping[str, object]) -> str:

@@ -90,7 +90,9 @@ def dataset_card(run: Mapping[str, object]) -> str:
 
 
 def _front_matter(summary: RunSummary) -> str:
-    num_images = sum(counts.get("images", 0) for counts in summary.dataset.splits.values()) + summary.scenes
+    splits = summary.dataset.splits.items()
+    kept = [counts.get("images", 0) for split, counts in splits if split != "train" or summary.originals]
+    num_images = sum(kept) + summary.scenes
     fields = {
         "license": "other",
         "pretty_name": _pretty_name(summary),
@@ -107,28 +109,32 @@ def _pretty_name(summary: RunSummary) -> str:
 
 
 def _title(summary: RunSummary) -> str:
-    real = sum(one.real for one in summary.classes)
     scenes = f"{summary.scenes:,} composed training image{'' if summary.scenes == 1 else 's'}"
+    made = f"{summary.accepted:,} synthetic instances in {scenes}"
+    if summary.originals:
+        real = sum(one.real for one in summary.classes)
+        made = f"the {real:,} labelled training instances of its source, and {made}"
     return (
         f"# {escape_markdown(_pretty_name(summary))}\n\n"
-        f"An instance segmentation data set of {len(summary.classes):,} classes: the {real:,} labelled training "
-        f"instances of its source, and {summary.accepted:,} synthetic ones in {scenes}. "
+        f"An instance segmentation data set of {len(summary.classes):,} classes: {made}. "
         "Validation and test images are those of the source, unchanged."
     )
 
 
 def _class_table(summary: RunSummary) -> str:
-    rows = [
-        f"| {escape_markdown(one.name)} | {one.real:,} | {one.accepted:,} | {one.real + one.accepted:,} |"
-        for one in summary.classes
-    ]
-    real, new = sum(one.real for one in summary.classes), sum(one.accepted for one in summary.classes)
-    total = f"| **all** | **{real:,}** | **{new:,}** | **{real + new:,}** |"
+    rows = [(escape_markdown(one.name), one.real, one.accepted) for one in summary.classes]
+    rows.append(("**all**", sum(row[1] for row in rows), sum(row[2] for row in rows)))
     note = (
-        "Training split. Synthetic counts accepted instances; one that is pasted into several scenes counts once here, "
-        "and a paste may cover real instances of the photograph below it."
+        "Training split. Synthetic counts accepted instances; one that is pasted into several scenes counts once here. "
+        "A scene also holds the real instances of the photograph below it, as far as they stay visible."
     )
-    return "\n".join(["| class | real | synthetic | total |", "|---|--:|--:|--:|", *rows, total, "", note])
+    if summary.originals:
+        head = "| class | real | synthetic | total |\n|---|--:|--:|--:|\n"
+        lines = [f"| {name} | {real:,} | {new:,} | {real + new:,} |" for name, real, new in rows]
+    else:
+        head = "| class | synthetic |\n|---|--:|\n"
+        lines = [f"| {name} | {new:,} |" for name, _, new in rows]
+    return head + "\n".join(lines) + "\n\n" + note
 
 
 def _making(summary: RunSummary) -> str:

@@ -1,7 +1,7 @@
 """Annotations of COCO and LVIS files, from JSON to checked rows of a table.
 
-A few thousand are decoded at a time and checked as columns, so that the millions of coordinates of a large
-file never exist as Python numbers all at once.
+A few hundred are decoded at a time and checked as columns, so that the millions of coordinates of a large file
+never exist as Python numbers all at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .masks import Ring, rle_area, rle_bbox, segmentation_to_rle
 from .records import AnnotationTableBuilder, Findings, Polygons, Rle
 from .rings import clip_ring, rings_to_areas, rings_to_extents
 
-CHUNK_ROWS = 2048
+CHUNK_ROWS = 256
+"""Larger chunks are slower: their lists live long enough for the garbage collector to walk them."""
 
 JsonId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 JsonCategoryId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]

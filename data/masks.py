@@ -93,7 +93,8 @@ def _corners(path_xy: npt.NDArray[np.int32]) -> Ring:
     step = np.diff(path_xy, axis=0, append=path_xy[:1])
     moves = step.any(axis=1)
     horizontal = step[moves, 0] != 0
-    return path_xy[moves][horizontal != np.roll(horizontal, 1)].astype(np.float32)
+    corners: Ring = path_xy[moves][horizontal != np.roll(horizontal, 1)].astype(np.float32)
+    return corners
 
 
 def mask_to_segmentation(mask_hw: MaskHW) -> Segmentation:
@@ -120,7 +121,7 @@ def bridge_rings(rings: Sequence[Ring]) -> Ring:
         if gaps is None:
             at, start = 0, int(((ring - joined[0]) ** 2).sum(axis=1).argmin())
         else:
-            at, start = np.unravel_index(int(gaps.argmin()), gaps.shape)
+            at, start = divmod(int(gaps.argmin()), gaps.shape[1])
         loop = np.concatenate([ring[start:], ring[: start + 1]])
         joined = np.concatenate([joined[: at + 1], loop, joined[at:]])
     return joined

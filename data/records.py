@@ -271,6 +271,14 @@ class AnnotationTableBuilder:
         )
 
 
+def number_by_split(image_index: npt.NDArray[np.int32], images: Sequence[ImageRecord]) -> npt.NDArray[np.int64]:
+    """(N,) ids of rows, from 1 in each split, for formats that have none; `images` are grouped by split."""
+    splits = list(dict.fromkeys(image.split for image in images))
+    split_of_image = np.array([splits.index(image.split) for image in images], dtype=np.int64)
+    split_of_row = split_of_image[image_index]
+    return np.arange(1, len(split_of_row) + 1) - np.searchsorted(split_of_row, split_of_row)
+
+
 class SampleSource(Protocol):
     """What the writers of `data/` need: a data set read from disk, or one that a run has made."""
 

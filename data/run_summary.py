@@ -68,6 +68,8 @@ class RunSummary(msgspec.Struct, frozen=True, rename={"accepted_share": "yield"}
     seed: int | None = None
     formats: tuple[str, ...] = ("coco", "yolo")
     """Folders of RUN/dataset."""
+    originals: bool = True
+    """The user's own training images are in RUN/dataset, beside the scenes."""
 
 
 def to_run_summary(content: Mapping[str, object]) -> RunSummary:

@@ -130,10 +130,9 @@ def _categories(data_yaml: Path, content: Mapping[object, object]) -> tuple[Cate
     if twice:
         raise DatasetError(f"{data_yaml}: `names` holds {twice[0]!r} twice; class names must differ")
     ids = content.get(CATEGORY_IDS_KEY, list(range(len(listed))))
-    is_id_list = isinstance(ids, list) and all(isinstance(one, int) for one in ids)
-    if not is_id_list or len(set(ids)) != len(listed):  # type: ignore[arg-type]  # a list, as just checked
+    if not isinstance(ids, list) or {type(one) for one in ids} != {int} or len(set(ids)) != len(listed):
         raise DatasetError(f"{data_yaml}: {CATEGORY_IDS_KEY} is {ids!r}; expected {len(listed)} different integers")
-    return tuple(Category(one, name) for one, name in zip(ids, listed, strict=True))  # type: ignore[call-overload]
+    return tuple(Category(one, name) for one, name in zip(ids, listed, strict=True))
 
 
 def _image_paths(source: Path, root: Path) -> list[Path]:

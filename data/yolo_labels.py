@@ -17,7 +17,16 @@ import orjson
 
 from ..errors import DatasetError, EmptyMaskError
 from .masks import rle_area, segmentation_to_ring, segmentation_to_rle
-from .records import Annotation, AnnotationTable, Dataset, Findings, ImageRecord, Polygons, SampleSource
+from .records import (
+    Annotation,
+    AnnotationTable,
+    Dataset,
+    Findings,
+    ImageRecord,
+    Polygons,
+    SampleSource,
+    number_by_split,
+)
 
 LabelRow = tuple[int, npt.NDArray[np.float32]]
 """Class index and flat (2n,) float32 coordinates x1 y1 x2 y2 …, normalised to 0..1."""
@@ -151,7 +160,7 @@ def columns_to_table(
 
     class_index = np.frombuffer(columns.class_index, dtype=np.int32)[keep]
     return AnnotationTable(
-        annotation_id=_ids_by_split(image_index, images),
+        annotation_id=number_by_split(image_index, images),
         image_index=image_index,
         category_id=np.asarray(category_ids, dtype=np.int32)[class_index],
         bbox_xywh=bbox_xywh[keep],
@@ -183,13 +192,6 @@ def _measure(
         bbox_xywh[rows] = np.hstack([low, high - low])
         area[rows] = np.abs(twice) / 2
     return bbox_xywh, area
-
-
-def _ids_by_split(image_index: npt.NDArray[np.int32], images: Sequence[ImageRecord]) -> npt.NDArray[np.int64]:
-    splits = list(dict.fromkeys(image.split for image in images))
-    split_of_image = np.array([splits.index(image.split) for image in images], dtype=np.int64)
-    split_of_row = split_of_image[image_index]
-    return np.arange(1, len(split_of_row) + 1) - np.searchsorted(split_of_row, split_of_row)
 
 
 def rows_to_text(rows: Sequence[LabelRow]) -> bytes:

@@ -104,7 +104,7 @@ def seconds_to_bars(seconds: Mapping[str, float]) -> list[Bar]:
 
 def seconds_to_text(seconds: float) -> str:
     """'0.4 s', '12 s', '3 min 5 s', '2 h 10 min'."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

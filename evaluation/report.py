@@ -16,6 +16,7 @@ from .gallery import collect_gallery
 
 TEMPLATE = "report.html.jinja"
 NAMED_CLASSES = 3
+UNFINISHED = frozenset({"running", "interrupted"})
 
 
 def build_report(run_folder: Path) -> Path:
@@ -53,12 +54,14 @@ def build_report(run_folder: Path) -> Path:
 
 def run_to_headline(summary: RunSummary) -> str:
     """The outcome in one sentence, without a full stop."""
-    prefix = {"interrupted": "Interrupted: ", "running": "Unfinished: "}.get(summary.status, "")
     outcome = _success(summary) if summary.accepted else _nothing(summary)
-    return prefix + outcome if prefix else outcome[:1].upper() + outcome[1:]
+    prefix = {"interrupted": "Interrupted: ", "running": "Unfinished: "}.get(summary.status)
+    return prefix + outcome if prefix else outcome[0].upper() + outcome[1:]
 
 
 def _nothing(summary: RunSummary) -> str:
+    if summary.status in UNFINISHED:
+        return "no new instance yet"
     painted = summary.images.get("painted", 0)
     if painted:
         return f"no new instance; {_count(painted, 'painted image')}, none accepted"
@@ -68,12 +71,14 @@ def _nothing(summary: RunSummary) -> str:
 
 
 def _success(summary: RunSummary) -> str:
-    made = f"{_count(summary.accepted, 'new instance')} in {_count(summary.scenes, 'scene')}"
+    made = _count(summary.accepted, "new instance")
+    made += f" in {_count(summary.scenes, 'scene')}" if summary.scenes else ", not yet composed"
     short = sorted((one for one in summary.classes if one.shortfall), key=lambda one: (-one.shortfall, one.name))
     if not short:
         return f"{made}; every class reached its quota"
+    verb = "are still" if summary.status in UNFINISHED else "fell"
     num_wanted = sum(one.quota > 0 for one in summary.classes)
-    return f"{made}; {len(short):,} of {_count(num_wanted, 'class', 'classes')} fell short: {_name_short(short)}"
+    return f"{made}; {len(short):,} of {_count(num_wanted, 'class', 'classes')} {verb} short: {_name_short(short)}"
 
 
 def _name_short(short: Sequence[ClassSummary]) -> str:
@@ -87,18 +92,14 @@ def run_to_facts(summary: RunSummary) -> list[tuple[str, str, str]]:
     """(value, label, note) of the run's main numbers."""
     painted, rejected = summary.images.get("painted", 0), summary.images.get("rejected", 0)
     planned = summary.items.get("planned", 0)
-    endings = [f"{summary.items[name]:,} {name}" for name in ("exhausted", "failed", "held") if summary.items.get(name)]
+    endings = [f"{number:,} {ending}" for ending, number in summary.items.items() if number and ending != "planned"]
     real = sum(one.real for one in summary.classes)
     cost = summary.costs.get("usd", 0.0)
     return [
         (f"{summary.accepted:,}", "new instances", f"beside {real:,} real ones"),
-        (
-            f"{summary.scenes:,}",
-            "scenes",
-            f"{len(summary.unplaced):,} not placed" if summary.unplaced else "all placed",
-        ),
+        (f"{summary.scenes:,}", "scenes", f"{len(summary.unplaced):,} instances found no place"),
         (f"{100 * summary.accepted_share:.0f} %", "yield", f"{rejected:,} of {painted:,} images rejected"),
-        (f"{planned:,}", "work items", ", ".join(endings) or "all accepted"),
+        (f"{planned:,}", "work items", ", ".join(endings)),
         (seconds_to_text(sum(summary.seconds.values())), "time", f"cost {cost:,.2f} USD" if cost else "no API cost"),
     ]
 

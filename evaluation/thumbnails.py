@@ -65,7 +65,7 @@ def scene_to_thumbnail(image_rgb: ImageRGB, scene: SceneResult) -> ImageRGB:
     shadow = thumbnail.copy()
     for rings, is_new, _ in drawn:
         _draw_rings(shadow, rings, (0, 0, 0), 7 if is_new else 3)
-    thumbnail = cv2.addWeighted(shadow, _SHADOW_OPACITY, thumbnail, 1 - _SHADOW_OPACITY, 0)
+    thumbnail[:] = cv2.addWeighted(shadow, _SHADOW_OPACITY, thumbnail, 1 - _SHADOW_OPACITY, 0)
     for rings, is_new, category_id in sorted(drawn, key=lambda one: one[1]):
         _draw_rings(thumbnail, rings, class_colour(category_id) if is_new else REAL_COLOUR, 4 if is_new else 1)
     return thumbnail

@@ -53,7 +53,7 @@ class Backgrounds:
         """
         self._dataset = dataset
         self._indices = [i for i, image in enumerate(dataset.images) if image.split == "train"]
-        self._records = [] if source == "train" else _read_folder(Path(source))
+        self._records: list[ImageRecord] = [] if source == "train" else _read_folder(Path(source))
         self._is_folder = source != "train"
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class Backgrounds:
 def _read_folder(folder: Path) -> list[ImageRecord]:
     if not folder.is_dir():
         raise DatasetError(f"compose.backgrounds is {str(folder)!r}; expected 'train' or an existing folder")
-    records = []
+    records: list[ImageRecord] = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
         try:
             width, height, transpose = resolve_frame(read_header(path), None)

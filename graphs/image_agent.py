@@ -169,14 +169,15 @@ def recover(state: ImageAgentState, error: NodeError) -> Command[Literal["finish
     if isinstance(error.error, BrokenRunError | MemoryError) or not isinstance(error.error, Exception):
         raise error.error
     reason = f"{error.node}: {type(error.error).__name__}: {error.error}"
-    goto = "finish_exhausted" if isinstance(error.error, SampleError) else "finish_failed"
-    return Command(update={"reason": reason}, goto=goto)
+    if isinstance(error.error, SampleError):
+        return Command(update={"reason": reason}, goto="finish_exhausted")
+    return Command(update={"reason": reason}, goto="finish_failed")
 
 
 def build_image_agent_graph() -> ImageAgentGraph:
     """The I-Agent for one work item; its context is `ImageAgentServices`."""
     graph = StateGraph(ImageAgentState, context_schema=ImageAgentServices)
-    graph.set_node_defaults(error_handler=recover)
+    graph.set_node_defaults(error_handler=recover)  # type: ignore[arg-type]  # the stubs lack NodeError
     for node in (cut_out, vary, measure, judge, revise, finish_accepted, finish_exhausted, finish_failed):
         graph.add_node(node.__name__, node)
     graph.add_edge(START, "cut_out")
@@ -189,7 +190,7 @@ def build_image_agent_graph() -> ImageAgentGraph:
     graph.add_edge("revise", "vary")
     for ending in ("finish_accepted", "finish_exhausted", "finish_failed"):
         graph.add_edge(ending, END)
-    return cast("ImageAgentGraph", graph.compile())
+    return graph.compile()
 
 
 def make_item(graph: ImageAgentGraph, item: WorkItem, services: ImageAgentServices) -> ItemResult:

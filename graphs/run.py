@@ -8,7 +8,7 @@ read ─> plan ─> make_wave ⟲ ─┬─ finished ─> compose ─┬─ comp
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, TypedDict, cast
+from typing import Literal, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -156,11 +156,11 @@ def report(state: RunState, runtime: Services) -> NoUpdate:
 
 
 def build_run_graph() -> RunGraph:
-    """The whole run; its context is `RunServices`. `get_graph(xray=True)` draws the agent inside `make_wave`."""
+    """The whole run; its context is `RunServices`, and the agents' graphs are its subgraphs."""
     image_agent = build_image_agent_graph()
 
     def make_wave(state: RunState, runtime: Services) -> WaveUpdate:
-        # LangGraph finds the agent's graph in this closure, and draws and traces it as a subgraph.
+        # LangGraph finds the agent's graph in this closure and lists it in `get_subgraphs()`.
         return _make_wave(image_agent, state, runtime.context)
 
     graph = StateGraph(RunState, context_schema=RunServices)
@@ -177,4 +177,4 @@ def build_run_graph() -> RunGraph:
     graph.add_conditional_edges("compose", route_scenes, {"composed": "export", "stopped": "report"})
     graph.add_edge("export", "report")
     graph.add_edge("report", END)
-    return cast("RunGraph", graph.compile())
+    return graph.compile()

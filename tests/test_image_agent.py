@@ -92,7 +92,14 @@ def test_the_graph_is_drawn_as_documented(name: str) -> None:
     from maskwright.graphs.run import build_run_graph
 
     graph = build_image_agent_graph() if name == "image_agent" else build_run_graph()
-    assert graph.get_graph(xray=True).draw_mermaid() == (GOLDEN / f"{name}.mermaid").read_text(encoding="utf-8")
+    assert graph.get_graph().draw_mermaid() == (GOLDEN / f"{name}.mermaid").read_text(encoding="utf-8")
+
+
+def test_the_run_knows_the_agent_as_a_subgraph() -> None:
+    from maskwright.graphs.run import build_run_graph
+
+    [(name, _)] = build_run_graph().get_subgraphs()
+    assert name == "make_wave"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_run import QUICK, TRUTH, snapshot
+from run_helpers import QUICK, TRUTH, snapshot
 
 from maskwright.graphs.pipeline import run_recipe
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pytest
 from pycocotools.coco import COCO
+from run_helpers import QUICK, TRUTH, snapshot
 
 from maskwright.errors import RunFolderError
 from maskwright.graphs.pipeline import RunOutcome, plan_recipe, run_recipe
@@ -18,27 +18,9 @@ from maskwright.tools import registry
 from maskwright.tools.painting.variation import VariationPainter
 from maskwright.tools.protocols import Painted, PaintRequest
 
-QUICK = ["plan.at_least=14", "plan.wave_size=8", "compose.instances_per_scene=[1,3]", "budget.workers=2"]
-
 
 def _run(data: Path, out: Path, *overrides: str, **options: object) -> RunOutcome:
     return run_recipe("instances", data=data, out=out, overrides=[*QUICK, *overrides], **options)  # type: ignore[arg-type]
-
-
-def snapshot(folder: Path, *parts: str) -> dict[str, bytes]:
-    """Every file below some parts of a run, without the seconds that each item took."""
-    files = {}
-    for part in parts:
-        for path in sorted((folder / part).rglob("*")):
-            if path.is_file():
-                content = path.read_bytes()
-                if part == "items":
-                    content = orjson.dumps({**orjson.loads(content), "seconds": 0})
-                files[path.relative_to(folder).as_posix()] = content
-    return files
-
-
-TRUTH = ("items", "artifacts", "scenes", "dataset")
 
 
 def _counts(outcome: RunOutcome) -> Mapping[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, floor, sqrt
+from math import floor, sqrt
 
 import cv2
 import numpy as np
@@ -14,13 +14,11 @@ from ...configs.compose import ComposeSettings
 from ...data.masks import MASK_ALPHA
 from ...data.records import Dataset, ImageRGB, ImageRGBA, MaskHW
 from ...errors import EmptyMaskError
+from ..cutouts import resize_rgba
 from .harmonization import RING_PX, HardPaste, Harmonizer, Mask01, Seam, alpha_to_mask, measure_seam
 
 BoxPx = tuple[int, int, int, int]
 """(x, y, w, h) in whole pixels."""
-
-BILINEAR_FROM = 0.7
-"""Least scale at which bilinear samples alone lose nothing against averaging over areas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +129,6 @@ def fit_cutout(
     if not box[2]:
         raise EmptyMaskError(f"a cut-out of {w}x{h} has no opaque pixel left at {rgba.shape[1]}x{rgba.shape[0]}")
     return FittedCutOut(rgba, mask, box, cv2.countNonZero(mask))
-
-
-def resize_rgba(rgba: ImageRGBA, width: int, height: int) -> ImageRGBA:
-    """Resize with premultiplied alpha, so that hidden colours leave no fringe.
-
-    Shrinking averages k x k bilinear samples for each pixel: as near to a Lanczos filter as OpenCV's
-    own area interpolation, within 0.5 dB, in less than half its time.
-    """
-    k = ceil(BILINEAR_FROM / min(width / rgba.shape[1], height / rgba.shape[0]))
-    premultiplied = cv2.cvtColor(rgba, cv2.COLOR_RGBA2mRGBA)
-    sampled = cv2.resize(premultiplied, (k * width, k * height), interpolation=cv2.INTER_LINEAR)
-    averaged = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
-    straight: ImageRGBA = cv2.cvtColor(averaged, cv2.COLOR_mRGBA2RGBA)
-    return straight
 
 
 def draw_centres(

@@ -103,4 +103,5 @@ def _on_grey(rgba: ImageRGBA, side_px: int) -> npt.NDArray[np.uint8]:
     alpha = rgba[..., 3:].astype(np.float32) / 255
     flat = (rgba[..., :3] * alpha + 127 * (1 - alpha)).astype(np.uint8)
     shrinks = max(rgba.shape[:2]) > side_px
-    return cv2.resize(flat, (side_px, side_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resampling = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(flat, (side_px, side_px), interpolation=resampling), dtype=np.uint8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import kornia
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from ...configs.agents import VariationSettings
 from ...data.masks import MASK_ALPHA, flip_sides, mask_to_bbox
 from ...data.records import ImageRGBA
 from ...errors import EmptyMaskError
+from ..cutouts import resize_rgba
 from ..protocols import Painted, PaintRequest
 
 SIDES = ("left", "top", "right", "bottom")
@@ -121,12 +121,7 @@ def _reduce(rgba: ImageRGBA, max_side_px: int) -> ImageRGBA:
     ratio = max_side_px / max(height, width)
     if ratio >= 1:
         return rgba
-    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    premultiplied = np.concatenate([rgba[..., :3] * alpha, alpha * 255], axis=2).astype(np.float32)
-    small = cv2.resize(premultiplied, size, interpolation=cv2.INTER_AREA)
-    small[..., :3] /= np.maximum(small[..., 3:] / 255, 1e-3)
-    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+    return resize_rgba(rgba, max(1, round(width * ratio)), max(1, round(height * ratio)))
 
 
 def _to_tensor(rgba: ImageRGBA) -> torch.Tensor:
@@ -157,9 +152,10 @@ def _warp(premultiplied: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
         torch.from_numpy(corners[None, :, :2] - 0.5).float(), torch.from_numpy(placed[None] - 0.5).float()
     )
     size_hw = (int(canvas_wh[1]), int(canvas_wh[0]))
-    return kornia.geometry.transform.warp_perspective(
+    warped: torch.Tensor = kornia.geometry.transform.warp_perspective(
         premultiplied, matrix, size_hw, mode="bilinear", padding_mode="zeros", align_corners=True
     )
+    return warped
 
 
 def _blur(premultiplied: torch.Tensor, alpha: torch.Tensor, sigma_px: float) -> torch.Tensor:
@@ -182,7 +178,8 @@ def _relight(colour: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
     colour = kornia.color.linear_rgb_to_rgb(colour.clamp(0, 1))
     colour = kornia.enhance.adjust_contrast_with_mean_subtraction(colour, drawn.contrast)
     colour = kornia.enhance.adjust_saturation(colour, drawn.saturation)
-    return kornia.enhance.adjust_hue(colour, drawn.hue_rad).clamp(0, 1)
+    hued: torch.Tensor = kornia.enhance.adjust_hue(colour, drawn.hue_rad)
+    return hued.clamp(0, 1)
 
 
 def _crop_to_mask(rgba: ImageRGBA) -> ImageRGBA:
