@@ -38,7 +38,7 @@ class InstanceLimits(BaseModel):
     min_area_px: int = Field(64, ge=1, description="least mask area")
     min_largest_component: Share = Field(0.3, description="least share of the mask that its largest part holds")
     max_components: int = Field(12, ge=1, description="most parts of at least 1 % of the mask")
-    max_truncation: Share = Field(0.9, description="most share of the source's box outline cut by its image's border")
+    max_truncation: Share = Field(0.7, description="most share of the source's box outline cut by its image's border")
     min_sharpness: float = Field(2.0, ge=0, description="least variance of the Laplacian over the mask, 8-bit grey")
     min_contrast: Share = Field(0.01, description="least standard deviation of grey over the mask, of full scale")
     min_source_difference: Share = Field(0.01, description="least mean colour difference from the source")

@@ -114,10 +114,11 @@ def _title(summary: RunSummary) -> str:
     if summary.originals:
         real = sum(one.real for one in summary.classes)
         made = f"the {real:,} labelled training instances of its source, and {made}"
+    held_out = " and ".join(split for split in summary.dataset.splits if split != "train")
+    unchanged = f"Its {held_out} images are those of the source, unchanged." if held_out else "It is all training data."
     return (
         f"# {escape_markdown(_pretty_name(summary))}\n\n"
-        f"An instance segmentation data set of {len(summary.classes):,} classes: {made}. "
-        "Validation and test images are those of the source, unchanged."
+        f"An instance segmentation data set of {len(summary.classes):,} classes: {made}. {unchanged}"
     )
 
 

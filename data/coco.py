@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from ..errors import DatasetError
-from .images import PlaceImage, check_images, refuse_unsafe_name
+from .images import MAX_IMAGE_PIXELS, PlaceImage, check_images, refuse_unsafe_name
 from .instance_reader import InstanceReader, JsonCategoryId, JsonId
 from .instance_writer import InstanceFormat, save_instances
 from .records import AnnotationTableBuilder, Category, Dataset, Findings, Frequency, ImageRecord, SampleSource
@@ -198,9 +198,10 @@ def _to_records(content: JsonFile, path: Path, folder: Path, split: str) -> list
 
 def _believe(records: list[ImageRecord], path: Path) -> list[ImageRecord]:
     for record in records:
-        if not record.width or not record.height:
+        if not 0 < record.width * record.height <= MAX_IMAGE_PIXELS:
             raise DatasetError(
-                f"{path}: image {record.image_id} declares no size; expected width and height. Add them."
+                f"{path}: image {record.image_id} declares a size of {record.width}x{record.height}, expected "
+                f"1 to {MAX_IMAGE_PIXELS:,} pixels. Correct width and height."
             )
     return records
 

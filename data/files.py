@@ -37,9 +37,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def remove_partials(folder: Path) -> int:
-    """Remove what a killed writer left below `folder`; returns how many files went."""
-    partials = [path for path in folder.rglob(f"*{PARTIAL_SUFFIX}") if path.is_file()]
+def remove_partials(folder: Path, *, deep: bool = True) -> int:
+    """Remove the files that a killed writer left in `folder`, and below it if `deep`; returns how many went."""
+    pattern = f"*{PARTIAL_SUFFIX}"
+    partials = [path for path in (folder.rglob(pattern) if deep else folder.glob(pattern)) if path.is_file()]
     for path in partials:
         path.unlink(missing_ok=True)
     return len(partials)

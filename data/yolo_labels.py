@@ -9,6 +9,7 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -247,7 +248,7 @@ def _table_to_rows(
     flat = np.clip(points, 0, 1, out=points).ravel()
 
     ends = (2 * bounds).tolist()
-    coords_of_row = dict(zip(plain.tolist(), (flat[a:b] for a, b in zip(ends, ends[1:], strict=False)), strict=True))
+    coords_of_row = dict(zip(plain.tolist(), (flat[a:b] for a, b in pairwise(ends)), strict=True))
     for image, image_rows in zip(images, rows_of_image, strict=True):
         label_rows: list[LabelRow] = []
         for row, category_id in zip(image_rows.tolist(), table.category_id[image_rows].tolist(), strict=True):

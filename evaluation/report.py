@@ -30,22 +30,19 @@ def build_report(run_folder: Path) -> Path:
         BrokenRunError: an entry of a ledger is damaged, or the file cannot be written.
     """
     summary = read_run_summary(run_folder)
-    page = (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            headline=run_to_headline(summary),
-            run=summary,
-            source=Path(summary.dataset.path).name,
-            facts=run_to_facts(summary),
-            gallery=collect_gallery(run_folder),
-            chart=classes_to_chart(summary.classes),
-            yields=classes_to_yield_bars(summary.classes),
-            rejections=counts_to_bars(summary.rejections, summary.images.get("rejected", 0)),
-            timings=seconds_to_bars(summary.seconds),
-            recipe=_read_recipe(run_folder),
-            commands=run_to_commands(summary, run_folder),
-        )
+    template = _environment().get_template(TEMPLATE)
+    page = template.render(
+        headline=run_to_headline(summary),
+        run=summary,
+        source=Path(summary.dataset.path).name,
+        facts=run_to_facts(summary),
+        gallery=collect_gallery(run_folder),
+        chart=classes_to_chart(summary.classes),
+        yields=classes_to_yield_bars(summary.classes),
+        rejections=counts_to_bars(summary.rejections, summary.images.get("rejected", 0)),
+        timings=seconds_to_bars(summary.seconds),
+        recipe=_read_recipe(run_folder),
+        commands=run_to_commands(summary, run_folder),
     )
     path = run_folder / "report.html"
     write_or_stop(path, page.encode())
@@ -97,7 +94,7 @@ def run_to_facts(summary: RunSummary) -> list[tuple[str, str, str]]:
     cost = summary.costs.get("usd", 0.0)
     return [
         (f"{summary.accepted:,}", "new instances", f"beside {real:,} real ones"),
-        (f"{summary.scenes:,}", "scenes", f"{len(summary.unplaced):,} instances found no place"),
+        (f"{summary.scenes:,}", "scenes", f"{len(summary.unplaced):,} not placed" if summary.unplaced else ""),
         (f"{100 * summary.accepted_share:.0f} %", "yield", f"{rejected:,} of {painted:,} images rejected"),
         (f"{planned:,}", "work items", ", ".join(endings)),
         (seconds_to_text(sum(summary.seconds.values())), "time", f"cost {cost:,.2f} USD" if cost else "no API cost"),

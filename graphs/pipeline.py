@@ -13,6 +13,7 @@ from typing import Literal
 from ..configs.data import DataSettings
 from ..configs.recipe import RECIPE_FOLDER, Recipe, load_recipe
 from ..data.coco import load_coco
+from ..data.files import PARTIAL_SUFFIX
 from ..data.load import load_dataset
 from ..data.records import Dataset
 from ..data.splits import dataset_digest, set_val_aside
@@ -130,9 +131,8 @@ def run_recipe(
     _check_resume(folder, fingerprint, resume)
     _check_disk(folder, prepared)
     services = _build_services(prepared, folder, name, fingerprint, progress or Silent(), stop or threading.Event())
-    folder.mkdir(parents=True, exist_ok=True)
+    services.record.write("running", {})  # first of all: it makes the folder ours
     write_or_stop(folder / "recipe.yaml", prepared.recipe.to_yaml().encode())
-    services.record.write("running", {})
     recursion_limit = prepared.work.num_waves + 20
     build_run_graph().invoke(_START, context=services, config={"recursion_limit": recursion_limit})  # type: ignore[call-overload]
     content = read_run_json(folder) or {}
@@ -167,7 +167,8 @@ def _open_quickstart() -> Dataset:
 
 def _check_folder(folder: Path) -> None:
     """A run directory is made fresh or resumed, never emptied."""
-    if folder.is_dir() and any(folder.iterdir()) and read_run_json(folder) is None:
+    foreign = folder.is_dir() and any(not path.name.endswith(PARTIAL_SUFFIX) for path in folder.iterdir())
+    if foreign and read_run_json(folder) is None:
         raise RunFolderError(f"{folder}: is not empty and no run of ours; give another --out")
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder}: is a file; give a folder to --out")

@@ -14,6 +14,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
+from ..data.files import remove_partials
 from ..memory.entries import FINISHED, ItemResult, WorkItem
 from .composition import make_scenes
 from .image_agent import ImageAgentGraph, build_image_agent_graph, make_item
@@ -54,9 +55,10 @@ def read(state: RunState, runtime: Services) -> NoUpdate:
     services = runtime.context
     with services.record.timed("read"):
         services.record.write_sides(services.dataset)
+        remove_partials(services.folder, deep=False)
         services.artifacts.remove_partials()
         services.items.remove_partials()
-        services.scenes.remove_partials()
+        services.scene_services.scenes.remove_partials()
     return {}
 
 

@@ -66,6 +66,11 @@ def test_size_counts_originals_and_scenes(scenes: int, size: str) -> None:
     assert DatasetCard(dataset_card(RUN | {"scenes": scenes})).data.to_dict()["size_categories"] == [size]
 
 
+def test_card_names_the_splits_that_are_unchanged() -> None:
+    assert "Its val images are those of the source, unchanged." in dataset_card(RUN)
+    assert "It is all training data." in dataset_card(RUN | {"dataset": {"splits": {"train": {"images": 1}}}})
+
+
 def test_table_counts_real_synthetic_and_all() -> None:
     card = dataset_card(RUN)
     rows = [line for line in card.splitlines() if line.startswith("|")]

@@ -159,7 +159,11 @@ CASES_REFUSED: dict[str, tuple[object, str]] = {
     ),
     "repeated category id": (coco_json(entry(), categories=[{"id": 3, "name": n} for n in "ab"]), "category id"),
     "repeated category name": (coco_json(entry(), categories=[{"id": i, "name": "a"} for i in (3, 4)]), "'a' repeats"),
-    "no size": (coco_json(entry(), images=[{"id": 5, "file_name": "a"}]), "image 5 declares no size"),
+    "no size": (coco_json(entry(), images=[{"id": 5, "file_name": "a"}]), "image 5 declares a size of 0x0"),
+    "a size that cannot be": (
+        coco_json(entry(), images=[{"id": 5, "file_name": "a", "width": 10**12, "height": 1}]),
+        "178,956,970",
+    ),
     "unsafe name": (coco_json(entry(), images=[{"id": 5, "file_name": "../a"}]), r"images\[0\]: '\.\./a'"),
     "no file name": (coco_json(entry(), images=[{"id": 5}]), r"images\[0\]: ''"),
     "nothing": (coco_json(), "no usable annotation"),

@@ -83,20 +83,16 @@ def hash_distance(sample: int, pool: Sequence[int]) -> int:
 
 
 def border_share(bbox_xywh: BoxXYWH, mask_hw: MaskHW) -> tuple[float, tuple[str, ...]]:
-    """How far an image's border cuts an object: the longest run on one side over the box's side, and the sides.
+    """How far an image's border cuts an object: mask pixels along the border over the box's outline, and the sides.
 
     Args:
         bbox_xywh: tight box of the mask in the image, pixels.
         mask_hw: (H, W) bool, in the whole image's frame.
     """
     _, _, width, height = bbox_xywh
-    runs = {
-        "left": mask_hw[:, 0].sum() / height,
-        "top": mask_hw[0].sum() / width,
-        "right": mask_hw[:, -1].sum() / height,
-        "bottom": mask_hw[-1].sum() / width,
-    }
-    return float(max(runs.values())), tuple(side for side, run in runs.items() if run > 0)
+    runs = {"left": mask_hw[:, 0], "top": mask_hw[0], "right": mask_hw[:, -1], "bottom": mask_hw[-1]}
+    cut_px = {side: int(run.sum()) for side, run in runs.items()}
+    return sum(cut_px.values()) / (2 * (width + height)), tuple(side for side, run in cut_px.items() if run)
 
 
 def _on_grey(rgba: ImageRGBA, side_px: int) -> npt.NDArray[np.uint8]:
