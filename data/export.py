@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import DatasetError, RunFolderError
+from ..errors import DatasetError, ImageDecodeError, RunFolderError
 from .coco import save_coco
 from .files import PARTIAL_SUFFIX
 from .images import PlaceImage, place_image
 from .lvis import save_lvis
-from .records import Category, Findings, ImageRecord, Sample, SampleSource
+from .records import Category, Dataset, Findings, ImageRecord, Sample, SampleSource
 from .voc import save_voc
 from .yolo import save_yolo
 
 MARKER = ".maskwright"
-"""File that tells a folder of ours, which may be replaced, from the user's, which may not."""
+"""File that tells a folder of ours from the user's, and lists what we wrote into it."""
 REPLACED_SUFFIX = ".replaced"
 
 
@@ -57,13 +57,13 @@ def export_dataset(
         places = _ImagePlaces(on_image)
         for name in formats:
             counted = _Counted(source)
-            _writer(name)(counted, partial / name, places.placer(), findings=findings)
+            _writer(name)(counted, partial / name, places.placer(findings), findings=findings)
             if not counted.num_train_annotations:
                 raise DatasetError(f"{folder}: the export would be empty: not one training annotation is left")
 
 
 def save_dataset(
-    source: SampleSource,
+    dataset: Dataset,
     folder: Path,
     name: str,
     *,
@@ -71,11 +71,10 @@ def save_dataset(
     on_image: Callable[[], None] | None = None,
 ) -> None:
     """Write one format right into `folder`; otherwise as `export_dataset`."""
+    if not len(dataset.annotations):
+        raise DatasetError(f"{folder}: the export would be empty: {dataset.root} has not one annotation")
     with _replacing(folder) as partial:
-        counted = _Counted(source)
-        _writer(name)(counted, partial, _ImagePlaces(on_image).placer(), findings=findings)
-        if not counted.num_annotations:
-            raise DatasetError(f"{folder}: the export would be empty: not one annotation is left")
+        _writer(name)(dataset, partial, _ImagePlaces(on_image).placer(findings), findings=findings)
 
 
 def _writer(name: str) -> Writer:
@@ -98,9 +97,12 @@ class _replacing:  # noqa: N801  # reads as the context manager that it is
                 raise RunFolderError(
                     f"{leftover}: exists and was not made by maskwright; move it or name another folder"
                 )
-        for leftover in (self._partial, self._replaced):
-            if leftover.exists():
-                shutil.rmtree(leftover)
+        if self._replaced.exists() and not self._folder.exists():  # killed between the two renames
+            os.replace(self._replaced, self._folder)
+        elif self._replaced.exists():
+            _carry_over(self._replaced, self._folder)
+            shutil.rmtree(self._replaced)
+        shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
         (self._partial / MARKER).touch()
         return self._partial
@@ -109,11 +111,27 @@ class _replacing:  # noqa: N801  # reads as the context manager that it is
         if kind is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
             return
+        (self._partial / MARKER).write_text("\n".join(sorted(_files(self._partial))), encoding="utf-8")
         if self._folder.exists():
             os.replace(self._folder, self._replaced)
         os.replace(self._partial, self._folder)
         if self._replaced.exists():
+            _carry_over(self._replaced, self._folder)
             shutil.rmtree(self._replaced)
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def _carry_over(replaced: Path, folder: Path) -> None:
+    """Move what others put into our folder (label caches, notes, checkpoints) to its successor."""
+    marker = replaced / MARKER
+    ours = set(marker.read_text(encoding="utf-8").split("\n")) if marker.is_file() else set()
+    for name in sorted(_files(replaced) - ours - {MARKER}):
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(replaced / name, folder / name)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -125,7 +143,6 @@ class _Counted:
     """A source that counts the annotations it hands out."""
 
     source: SampleSource
-    num_annotations: int = 0
     num_train_annotations: int = 0
 
     @property
@@ -138,7 +155,6 @@ class _Counted:
 
     def samples(self, split: str | None = None) -> Iterator[Sample]:
         for sample in self.source.samples(split):
-            self.num_annotations += len(sample.annotations)
             self.num_train_annotations += len(sample.annotations) * (sample.image.split == "train")
             yield sample
 
@@ -150,13 +166,17 @@ class _ImagePlaces:
     on_image: Callable[[], None] | None
     _first: dict[tuple[str, str], Path] = field(default_factory=dict)
 
-    def placer(self) -> PlaceImage:
+    def placer(self, findings: Findings) -> PlaceImage:
         def place(record: ImageRecord, destination: Path) -> None:
             key = (record.split, record.file_name)
             if key in self._first:
                 _link_or_copy(self._first[key], destination)
                 return
-            place_image(record, destination, verbatim=record.split != "train")
+            try:
+                place_image(record, destination, verbatim=record.split != "train")
+            except ImageDecodeError as exc:  # it had to be turned upright, and is damaged
+                findings.add("undecodable_image", str(exc))
+                place_image(record, destination, verbatim=True)
             self._first[key] = destination
             if self.on_image is not None:
                 self.on_image()

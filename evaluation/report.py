@@ -70,12 +70,16 @@ def _nothing(summary: RunSummary) -> str:
 def _success(summary: RunSummary) -> str:
     made = _count(summary.accepted, "new instance")
     made += f" in {_count(summary.scenes, 'scene')}" if summary.scenes else ", not yet composed"
-    short = sorted((one for one in summary.classes if one.shortfall), key=lambda one: (-one.shortfall, one.name))
+    behind = sorted((one for one in summary.classes if one.shortfall), key=lambda one: (-one.shortfall, one.name))
+    short = [one for one in behind if one.sources]
+    num_empty = len(behind) - len(short)
+    empty = f"; {_count(num_empty, 'class has', 'classes have')} no instance to start from" if num_empty else ""
     if not short:
-        return f"{made}; every class reached its quota"
+        return f"{made}; every {'other ' if empty else ''}class reached its quota{empty}"
     verb = "are still" if summary.status in UNFINISHED else "fell"
     num_wanted = sum(one.quota > 0 for one in summary.classes)
-    return f"{made}; {len(short):,} of {_count(num_wanted, 'class', 'classes')} {verb} short: {_name_short(short)}"
+    wanted = _count(num_wanted, "class", "classes")
+    return f"{made}; {len(short):,} of {wanted} {verb} short: {_name_short(short)}{empty}"
 
 
 def _name_short(short: Sequence[ClassSummary]) -> str:

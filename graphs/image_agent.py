@@ -66,6 +66,9 @@ def cut_out(state: ImageAgentState, runtime: Services) -> CutOutUpdate:
         source = runtime.context.sources.cut_out(state["item"]["source_row"])
     except SampleError as exc:
         return {"reason": f"source unusable: {exc}"}
+    limit = runtime.context.settings.limits.max_truncation
+    if source.truncation > limit:  # no variation can mend it, so none is paid for
+        return {"reason": f"source unusable: truncation {source.truncation:.2f} is over {limit:.2f}"}
     return {
         "source": {
             "artifact": runtime.context.artifacts.put_image(source.rgba),

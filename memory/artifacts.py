@@ -16,6 +16,8 @@ from ..data.files import remove_partials, write_atomically
 from ..errors import BrokenRunError, ImageDecodeError
 
 CACHE_BYTES = 64 * 2**20
+CACHE_IMAGES = 64
+"""Enough for the items in flight: each reads back its source and its candidate a moment after they were made."""
 
 
 class ArtifactStore:
@@ -74,7 +76,7 @@ class ArtifactStore:
                 return
             self._cache[key] = image
             self._cached_bytes += image.nbytes
-            while self._cached_bytes > CACHE_BYTES:
+            while self._cached_bytes > CACHE_BYTES or len(self._cache) > CACHE_IMAGES:
                 _, dropped = self._cache.popitem(last=False)
                 self._cached_bytes -= dropped.nbytes
 

@@ -56,11 +56,12 @@ class ScriptedPainter:
 @dataclass
 class OneSource:
     error: Exception | None = None
+    truncation: float = 0.0
 
     def cut_out(self, row: int) -> SourceCutOut:
         if self.error:
             raise self.error
-        return SOURCE
+        return replace(SOURCE, truncation=self.truncation)
 
 
 def _raise(error: BaseException) -> Callable[[], ImageRGBA]:
@@ -162,6 +163,14 @@ def test_an_unreadable_source_costs_no_paint(tmp_path: Path) -> None:
     result = make_item(build_image_agent_graph(), ITEM, _services(tmp_path, painter, sources=sources))
     assert (result["ending"], painter.requests) == ("exhausted", [])
     assert "a.png" in result["reason"]
+
+
+def test_a_source_cut_too_much_costs_no_paint(tmp_path: Path) -> None:
+    painter = ScriptedPainter([])
+    services = _services(tmp_path, painter, sources=OneSource(truncation=0.9))
+    result = make_item(build_image_agent_graph(), ITEM, services)
+    assert (result["ending"], painter.requests) == ("exhausted", [])
+    assert "truncation 0.90 is over 0.70" in result["reason"]
 
 
 @pytest.mark.parametrize("error", [BrokenRunError("disk full"), MemoryError()], ids=["disk", "memory"])

@@ -135,8 +135,8 @@ def scene_result(scene_id: str, artifact: str, instances: list[SceneInstance]) -
 
 
 def summary_of_class(name: str, real: int, quota: int, accepted: int) -> dict[str, object]:
-    shortfall = max(0, quota - accepted)
-    return {"name": name, "real": real, "quota": quota, "accepted": accepted, "shortfall": shortfall, "painted": quota}
+    counts = {"real": real, "quota": quota, "accepted": accepted, "shortfall": max(0, quota - accepted)}
+    return {"name": name, **counts, "painted": quota, "sources": real}
 
 
 class Page(HTMLParser):
@@ -262,18 +262,25 @@ def test_run_without_any_instance_has_a_report(tmp_path: Path, content: dict[str
         (
             "done",
             2,
-            [("a", 0, 9, 0), ("b", 0, 9, 7), ("c", 50, 0, 0)],
+            [("a", 1, 9, 0), ("b", 1, 9, 7), ("c", 50, 0, 0)],
             "1,412 new instances in 2 scenes; 2 of 2 classes fell short: a by 9 and b by 2",
+        ),
+        (
+            "done",
+            3,
+            [("tie", 3, 5, 5), ("bear", 0, 9, 0)],
+            "1,412 new instances in 3 scenes; every other class reached its quota; "
+            "1 class has no instance to start from",
         ),
         (
             "interrupted",
             0,
-            [(name, 0, 9, 0) for name in "edcba"],
+            [(name, 1, 9, 0) for name in "edcba"],
             "Interrupted: 1,412 new instances, not yet composed; "
             "5 of 5 classes are still short: a by 9, b by 9, c by 9 and 2 more",
         ),
     ],
-    ids=["reached", "one short", "two short", "interrupted"],
+    ids=["reached", "one short", "two short", "no source", "interrupted"],
 )
 def test_headline_states_the_outcome(
     status: str, scenes: int, classes: list[tuple[str, int, int, int]], headline: str
