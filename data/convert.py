@@ -9,7 +9,7 @@ from typing import Protocol
 from ..errors import RunFolderError
 from .export import save_dataset
 from .load import load_dataset
-from .records import Findings
+from .records import Dataset, Findings
 
 
 class ConvertProgress(Protocol):
@@ -43,10 +43,8 @@ def convert_dataset(
         DatasetError: the source is wrong, or nothing is left to write.
         RunFolderError: the target is not ours, or lies inside the source.
     """
-    inside, outside = target.absolute().resolve(), source.absolute().resolve()
-    if inside == outside or outside in inside.parents:
-        raise RunFolderError(f"{target}: lies inside the data set {source}; name a folder beside it")
     dataset = load_dataset(source, format)
+    _refuse_overlap(target, dataset)
     findings = Findings(dict(dataset.findings.counts), {k: list(v) for k, v in dataset.findings.examples.items()})
     if progress is not None:
         progress.start("convert", len(dataset.images))
@@ -58,3 +56,12 @@ def convert_dataset(
         on_image=None if progress is None else lambda: progress.advance("convert"),
     )
     return ConversionReport(len(dataset.images), len(dataset.annotations), dataset.splits, findings)
+
+
+def _refuse_overlap(target: Path, dataset: Dataset) -> None:
+    """A conversion replaces its target, so the target must not hold the source, nor lie inside it."""
+    wanted = target.absolute().resolve()
+    for folder in {str(dataset.root), *(image.folder for image in dataset.images)}:
+        read = Path(folder).absolute().resolve()
+        if wanted == read or wanted in read.parents or read in wanted.parents:
+            raise RunFolderError(f"{target}: overlaps {folder}, which is read; name a folder beside it")

@@ -12,7 +12,7 @@ from typing import Protocol
 from ..errors import DatasetError, ImageDecodeError, RunFolderError
 from .coco import save_coco
 from .files import PARTIAL_SUFFIX
-from .images import PlaceImage, place_image
+from .images import PlaceImage, place_image, read_header
 from .lvis import save_lvis
 from .records import Category, Dataset, Findings, ImageRecord, Sample, SampleSource
 from .voc import save_voc
@@ -172,8 +172,13 @@ class _ImagePlaces:
             if key in self._first:
                 _link_or_copy(self._first[key], destination)
                 return
+            is_train = record.split == "train"
             try:
-                place_image(record, destination, verbatim=record.split != "train")
+                if not is_train and not record.exif_transpose and read_header(record.path).exif_orientation != 1:
+                    findings.add(
+                        "exif_orientation_kept", f"{record.path}: some readers will turn it, its labels are not"
+                    )
+                place_image(record, destination, verbatim=not is_train)
             except ImageDecodeError as exc:  # it had to be turned upright, and is damaged
                 findings.add("undecodable_image", str(exc))
                 place_image(record, destination, verbatim=True)

@@ -55,6 +55,7 @@ def load_yolo(data_yaml: Path) -> Dataset:
         for record in _to_records(fresh, split, root, len(images), findings):
             label = label_path(record.path)
             if label.is_file():
+                safe_join(root, label.relative_to(root).as_posix(), source=str(record.path))
                 read_label_file(label, len(images), known, columns, findings)
             else:
                 findings.add("image_without_label", str(record.path))
@@ -73,18 +74,19 @@ def load_yolo(data_yaml: Path) -> Dataset:
 
 def label_path(image_path: Path) -> Path:
     """The label file of an image: the last `images` of its path becomes `labels`."""
-    parts = list(image_path.parts)
-    for at in reversed(range(len(parts) - 1)):
-        if parts[at] == "images":
-            parts[at] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+    return Path(_label_name(image_path.as_posix()))
+
+
+def _label_name(image_name: str) -> str:
+    before, found, after = image_name.rpartition("images/")
+    is_folder = bool(found) and (not before or before.endswith("/"))
+    return os.path.splitext(f"{before}labels/{after}" if is_folder else image_name)[0] + ".txt"
 
 
 def _read_layout(data_yaml: Path) -> _Layout:
     try:
         content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as exc:  # a date like 2024-99-99 is a ValueError
         raise DatasetError(f"{data_yaml}: not readable as YAML: {exc}") from exc
     if not isinstance(content, dict):
         raise DatasetError(f"{data_yaml}: expected the keys names, train and val; got {type(content).__name__}")
@@ -102,7 +104,7 @@ def _base_folder(data_yaml: Path, path: object) -> Path:
         return folder
     candidate = (folder / path).resolve()
     inside = candidate == folder.resolve() or folder.resolve() in candidate.parents
-    return candidate if inside and candidate.is_dir() else folder
+    return Path(os.path.normpath(folder / path)) if inside and candidate.is_dir() else folder
 
 
 def _sources(data_yaml: Path, base: Path, split: str, value: object) -> tuple[Path, ...]:
@@ -111,16 +113,26 @@ def _sources(data_yaml: Path, base: Path, split: str, value: object) -> tuple[Pa
     for name in names:
         if not isinstance(name, str):
             raise DatasetError(f"{data_yaml}: {split} is {name!r}; expected a folder of images or a .txt list")
-        path = safe_join(base, name.removeprefix("./"), source=f"{data_yaml}, key {split}")
+        path = safe_join(base, _below(base, name), source=f"{data_yaml}, key {split}")
         if not path.exists():
             raise DatasetError(f"{data_yaml}: {split} names {name!r}, which does not exist below {base}")
         found.append(path)
     return tuple(found)
 
 
+def _below(base: Path, name: str) -> str:
+    """Drop a leading `./`, and Roboflow's `../` where the name means a folder of the data set, as ultralytics does."""
+    stripped = name.removeprefix("./")
+    if stripped.startswith("../") and (base / stripped[3:]).exists():
+        return stripped[3:]
+    return stripped
+
+
 def _categories(data_yaml: Path, content: Mapping[object, object]) -> tuple[Category, ...]:
     names = content.get("names")
     by_index = dict(enumerate(names)) if isinstance(names, list) else names
+    if isinstance(by_index, dict):
+        by_index = {int(key) if str(key).isdigit() else key: name for key, name in by_index.items()}
     if not isinstance(by_index, dict) or not by_index:
         raise DatasetError(f"{data_yaml}: `names` is {names!r}; expected a list of class names, or index: name")
     if sorted(by_index, key=str) != sorted(range(len(by_index)), key=str):
@@ -130,15 +142,21 @@ def _categories(data_yaml: Path, content: Mapping[object, object]) -> tuple[Cate
     if twice:
         raise DatasetError(f"{data_yaml}: `names` holds {twice[0]!r} twice; class names must differ")
     ids = content.get(CATEGORY_IDS_KEY, list(range(len(listed))))
-    if not isinstance(ids, list) or {type(one) for one in ids} != {int} or len(set(ids)) != len(listed):
-        raise DatasetError(f"{data_yaml}: {CATEGORY_IDS_KEY} is {ids!r}; expected {len(listed)} different integers")
+    ids = [one for one in ids if type(one) is int and 0 <= one < 2**31] if isinstance(ids, list) else []
+    if len(set(ids)) != len(listed) or len(ids) != len(listed):
+        found = content[CATEGORY_IDS_KEY]
+        raise DatasetError(f"{data_yaml}: {CATEGORY_IDS_KEY} is {found!r}; expected {len(listed)} different integers")
     return tuple(Category(one, name) for one, name in zip(ids, listed, strict=True))
 
 
 def _image_paths(source: Path, root: Path) -> list[Path]:
     if source.is_dir():
-        return sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    lines = source.read_text(encoding="utf-8").split("\n")
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        return [safe_join(root, path.relative_to(root).as_posix(), source=str(source)) for path in found]
+    try:
+        lines = source.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as exc:
+        raise DatasetError(f"{source}: is no text; expected a folder of images, or a .txt that lists them") from exc
     names = [line.strip().removeprefix("./") for line in lines if line.strip()]
     return [safe_join(root, name, source=f"{source}, line {number}") for number, name in enumerate(names, start=1)]
 
@@ -190,7 +208,7 @@ def save_yolo(source: SampleSource, folder: Path, place: PlaceImage, *, findings
     taken: dict[str, str] = {}
     for image, rows in iterate_label_rows(source, class_of_category, findings):
         name = f"{image.split}/{image.file_name}"
-        label = os.path.join(folder, "labels", os.path.splitext(name)[0] + ".txt")
+        label = os.path.join(folder, _label_name(f"images/{name}"))
         if taken.setdefault(label, name) != name:
             raise DatasetError(f"{name!r} and {taken[label]!r} share the label {label!r}; rename one")
         if (parent := os.path.dirname(label)) not in made:
@@ -207,9 +225,12 @@ def save_yolo(source: SampleSource, folder: Path, place: PlaceImage, *, findings
 def _data_yaml_text(source: SampleSource, findings: Findings) -> str:
     # Without `path`, ultralytics starts from data.yaml's own folder; "." would be the working folder.
     content: dict[str, object] = {split: f"images/{split}" for split in source.splits}
-    if "val" not in source.splits:
-        findings.add("yolo_val_is_train", "the data set has no val; data.yaml names the training images instead")
-        content["val"] = "images/train"
+    for missing in {"train", "val"} - set(source.splits):
+        instead = "train" if "train" in source.splits else source.splits[0]
+        findings.add(
+            f"yolo_{missing}_is_{instead}", f"the data set has no {missing}; data.yaml names {instead} instead"
+        )
+        content[missing] = f"images/{instead}"
     content["names"] = {index: category.name for index, category in enumerate(source.categories)}
     ids = [category.category_id for category in source.categories]
     if ids != list(range(len(ids))):

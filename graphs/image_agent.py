@@ -19,7 +19,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from ..errors import BrokenRunError, SampleError
+from ..errors import BrokenRunError, ImageDecodeError, SampleError
 from ..memory.entries import Attempt, Ending, Instance, ItemResult, Source, WorkItem
 from ..tools.judging.measures import measure_instance, perceptual_hash
 from ..tools.protocols import PaintRequest
@@ -36,6 +36,7 @@ MORE_VARIED = frozenset({"source_difference", "pool_distance_bits"})
 class CutOutUpdate(TypedDict, total=False):
     source: Source
     reason: str
+    unreadable_image: str
 
 
 class CandidateUpdate(TypedDict):
@@ -62,8 +63,11 @@ def image_seed(run_seed: int, item_id: str, round_number: int, index: int) -> in
 
 
 def cut_out(state: ImageAgentState, runtime: Services) -> CutOutUpdate:
+    sources, row = runtime.context.sources, state["item"]["source_row"]
     try:
-        source = runtime.context.sources.cut_out(state["item"]["source_row"])
+        source = sources.cut_out(row)
+    except ImageDecodeError as exc:
+        return {"reason": f"source unusable: {exc}", "unreadable_image": sources.file_name(row)}
     except SampleError as exc:
         return {"reason": f"source unusable: {exc}"}
     limit = runtime.context.settings.limits.max_truncation
@@ -213,6 +217,7 @@ def make_item(graph: ImageAgentGraph, item: WorkItem, services: ImageAgentServic
         "ending": state["ending"],
         "reason": state.get("reason", "") or ("" if kept else rejected),
         "source": state.get("source"),
+        "unreadable_image": state.get("unreadable_image", ""),
         "painter": {"name": services.painter.name, "revision": services.painter.revision},
         "attempts": attempts,
         "instances": [_to_instance(item, attempt, services) for attempt in kept],

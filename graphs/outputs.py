@@ -123,6 +123,7 @@ def _write_record(services: RunServices, status: Status) -> dict[str, object]:
 
 def _product(services: RunServices) -> AugmentedDataset:
     unreadable = {name for scene in _scenes(services) for name in scene["unreadable_backgrounds"]}
+    unreadable |= services.pool.unreadable_images
     for name in sorted(unreadable):
         services.findings.add("undecodable_image", name)
     return AugmentedDataset(

@@ -28,7 +28,6 @@ from .composition import Backgrounds, SceneServices
 from .executor import ThreadExecutor
 from .outputs import RunServices
 from .record import RunRecord, read_run_json
-from .run import build_run_graph
 from .services import Progress
 from .sources import DatasetSources
 from .work import WorkPlan, plan_work
@@ -129,10 +128,15 @@ def run_recipe(
     name = Path(recipe).stem
     folder = out or _default_folder(Path("runs"), name, fingerprint)
     _check_resume(folder, fingerprint, resume)
+    complete = _read_complete(folder, prepared)
+    if complete is not None:
+        return RunOutcome(folder, EXIT_CODES["done"], complete)
     _check_disk(folder, prepared)
     services = _build_services(prepared, folder, name, fingerprint, progress or Silent(), stop or threading.Event())
     services.record.write("running", {})  # first of all: it makes the folder ours
     write_or_stop(folder / "recipe.yaml", prepared.recipe.to_yaml().encode())
+    from .run import build_run_graph  # LangGraph takes seconds to import, and a finished run does without
+
     recursion_limit = prepared.work.num_waves + 20
     build_run_graph().invoke(_START, context=services, config={"recursion_limit": recursion_limit})  # type: ignore[call-overload]
     content = read_run_json(folder) or {}
@@ -188,6 +192,21 @@ def _check_resume(folder: Path, fingerprint: str, resume: Resume) -> None:
             f"{folder}: holds a run of other settings or other data (compare its recipe.yaml); "
             "give another --out, or the same recipe and data"
         )
+
+
+def _read_complete(folder: Path, prepared: Prepared) -> dict[str, object] | None:
+    """run.json of a run of this very plan that is done and exported; None where anything is left to do."""
+    content = read_run_json(folder) if folder.is_dir() else None
+    if content is None or content.get("status") != "done":
+        return None
+    planned = {item["item_id"] for item in prepared.work.items}
+    items = content.get("items")
+    counted = items.get("planned") if isinstance(items, dict) else None
+    exported = (folder / "dataset" / "provenance.jsonl").is_file() or not content.get("accepted")
+    reported = (folder / "report.html").is_file()
+    if counted != len(planned) or not exported or not reported or not planned <= set(Ledger(folder / "items").ids()):
+        return None
+    return content
 
 
 def _default_folder(parent: Path, name: str, fingerprint: str) -> Path:

@@ -18,7 +18,7 @@ class Pool:
         self.rejections: Counter[str] = Counter()
         self.accepted_by_class: Counter[str] = Counter()
         self.painted_by_class: Counter[str] = Counter()
-        self.unreadable_sources: set[str] = set()
+        self.unreadable_images: set[str] = set()
 
     @property
     def num_painted(self) -> int:
@@ -28,6 +28,8 @@ class Pool:
         """Take over one finished item."""
         item, attempts = result["item"], result["attempts"]
         self.endings[result["ending"]] += 1
+        if result["unreadable_image"]:
+            self.unreadable_images.add(result["unreadable_image"])
         self.painted_by_class[item["category"]] += len(attempts)
         self.accepted_by_class[item["category"]] += len(result["instances"])
         for attempt in attempts:

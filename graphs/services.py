@@ -46,6 +46,10 @@ class SourceCutOut:
 class Sources(Protocol):
     """Cuts instances out of the user's photographs."""
 
+    def file_name(self, row: int) -> str:
+        """Name of the photograph of one annotation row."""
+        ...
+
     def cut_out(self, row: int) -> SourceCutOut:
         """Instance of one annotation row.
 

@@ -61,6 +61,9 @@ class DatasetSources:
         self._images: OrderedDict[int, ImageRGB] = OrderedDict()
         self._lock = threading.Lock()
 
+    def file_name(self, row: int) -> str:
+        return self._dataset.images[int(self._dataset.annotations.image_index[row])].file_name
+
     def cut_out(self, row: int) -> SourceCutOut:
         """The instance of one annotation row, with a binary alpha.
 

@@ -23,6 +23,8 @@ class ImageAgentState(TypedDict):
     """Written by `vary`; `measure` and `judge` complete it."""
     attempts: Annotated[list[Attempt], operator.add]
     """Written by `judge`, one a round; appended."""
+    unreadable_image: NotRequired[str]
+    """Written by `cut_out`: the source's photograph, where it does not decode."""
     ending: NotRequired[Ending]
     """Written by the finish nodes."""
     reason: NotRequired[str]

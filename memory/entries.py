@@ -72,6 +72,8 @@ class ItemResult(TypedDict):
     ending: Ending
     reason: str
     source: Source | None
+    unreadable_image: str
+    """File name of the source's photograph where it does not decode, else empty."""
     painter: dict[str, str]
     attempts: list[Attempt]
     instances: list[Instance]

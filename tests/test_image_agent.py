@@ -58,6 +58,9 @@ class OneSource:
     error: Exception | None = None
     truncation: float = 0.0
 
+    def file_name(self, row: int) -> str:
+        return "a.png"
+
     def cut_out(self, row: int) -> SourceCutOut:
         if self.error:
             raise self.error
@@ -162,7 +165,7 @@ def test_an_unreadable_source_costs_no_paint(tmp_path: Path) -> None:
     sources = OneSource(ImageDecodeError("a.png cannot be decoded"))
     result = make_item(build_image_agent_graph(), ITEM, _services(tmp_path, painter, sources=sources))
     assert (result["ending"], painter.requests) == ("exhausted", [])
-    assert "a.png" in result["reason"]
+    assert result["unreadable_image"] == "a.png"
 
 
 def test_a_source_cut_too_much_costs_no_paint(tmp_path: Path) -> None:
