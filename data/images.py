@@ -109,7 +109,7 @@ def _open(path: Path) -> Image.Image:
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as exc:
         raise DatasetError(_bomb_message(path, str(exc))) from exc
-    except _DECODE_ERRORS as exc:
+    except (*_DECODE_ERRORS, ImportError) as exc:  # ultralytics replaces Image.open by one that looks for HEIF readers
         raise ImageDecodeError(f"{str(path)!r} cannot be opened as an image: {exc}") from exc
     if image.width * image.height > MAX_IMAGE_PIXELS:
         image.close()

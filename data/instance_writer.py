@@ -14,8 +14,8 @@ import orjson
 
 from .files import open_atomically
 from .images import PlaceImage
-from .masks import rle_area, rle_bbox, segmentation_to_rle
-from .records import Annotation, Category, Findings, ImageRecord, Polygons, Sample, SampleSource, Segmentation
+from .masks import rle_area, rle_bbox, segmentation_to_json, segmentation_to_rle
+from .records import Annotation, Category, Findings, ImageRecord, Sample, SampleSource
 
 JsonObject = dict[str, object]
 
@@ -169,10 +169,3 @@ def annotation_to_json(annotation: Annotation, image: ImageRecord) -> JsonObject
         "bbox": rle_bbox(rle),
         "iscrowd": int(annotation.is_crowd),
     }
-
-
-def segmentation_to_json(segmentation: Segmentation) -> object:
-    """Polygons as flat rings, an RLE as its compressed counts."""
-    if isinstance(segmentation, Polygons):
-        return [ring.reshape(-1) for ring in segmentation.rings]
-    return {"size": [segmentation.height, segmentation.width], "counts": segmentation.counts.decode()}

@@ -168,3 +168,17 @@ def flip_sides(sides: tuple[str, ...]) -> tuple[str, ...]:
     """Sides of a frame after a horizontal flip."""
     mirrored = {"left": "right", "right": "left"}
     return tuple(mirrored.get(side, side) for side in sides)
+
+
+def segmentation_to_json(segmentation: Segmentation) -> list[Ring] | dict[str, object]:
+    """COCO's JSON form, for orjson with arrays: polygons as flat rings, an RLE with its counts as text."""
+    if isinstance(segmentation, Rle):
+        return {"size": [segmentation.height, segmentation.width], "counts": segmentation.counts.decode("ascii")}
+    return [ring.reshape(-1) for ring in segmentation.rings]
+
+
+def json_to_segmentation(segmentation: list[list[float]] | dict[str, object], height: int, width: int) -> Segmentation:
+    """The inverse of `segmentation_to_json`, for JSON that we wrote."""
+    if isinstance(segmentation, dict):
+        return Rle(str(segmentation["counts"]).encode("ascii"), height, width)
+    return Polygons(tuple(np.array(ring, dtype=np.float32).reshape(-1, 2) for ring in segmentation))

@@ -8,17 +8,15 @@ and is read in its place.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
 
 from ..errors import DatasetError
-from .coco import JsonCategory
 from .images import check_images, refuse_unsafe_name, safe_join
 from .instance_reader import InstanceReader, JsonId
 from .masks import mask_to_bbox, mask_to_segmentation
@@ -32,30 +30,14 @@ from .records import (
     Polygons,
     number_by_split,
 )
-from .voc_maps import (
-    BACKGROUND,
-    INSTANCE_COLOURS,
-    VOC_NAMES,
-    VOID,
-    VOID_COLOUR,
-    Colour,
-    IndexMap,
-    index_to_colour,
-    read_index_map,
-    read_labelmap,
-)
-from .voc_writer import CATEGORIES_FILE, save_voc
+from .voc_classes import VocClasses, read_classes, read_own_json
+from .voc_maps import INSTANCE_COLOURS, VOID, IndexMap, read_index_map
+from .voc_writer import save_voc
 
 __all__ = ["load_voc", "save_voc"]
 
 _PLAIN_LISTS = ("train", "val", "test", "trainval", "default")
 """Lists of ImageSets/Main that name images; the others there tell for one class which image has it."""
-
-Schema = TypeVar("Schema")
-
-
-class _JsonCategories(msgspec.Struct):
-    categories: list[JsonCategory]
 
 
 class _JsonMasks(msgspec.Struct):
@@ -76,30 +58,6 @@ class _Description:
     """Class of each object; the first is number 1 in the map of instances."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Classes:
-    categories: tuple[Category, ...]
-    """That of index i in a map of classes is at i - 1."""
-    colours: Mapping[Colour, int]
-    numbered: bool
-    """False where only XML names classes, so that nobody knows what the indices mean."""
-
-    def of_index(self, index: int, source: Path) -> Category:
-        if index > len(self.categories):
-            raise DatasetError(
-                f"{source}: class {index} is unknown; expected 1..{len(self.categories)}, 0 for background, 255 for "
-                "void. Draw the map with those indices, without smoothing, or add the class to labelmap.txt."
-            )
-        return self.categories[index - 1]
-
-    def of_name(self, name: str, source: Path) -> Category:
-        for category in self.categories:
-            if category.name == name:
-                return category
-        known = ", ".join(category.name for category in self.categories)
-        raise DatasetError(f"{source}: unknown class {name!r}; known: {known}. Add it to labelmap.txt.")
-
-
 def load_voc(root: Path) -> Dataset:
     """Read a VOC data set's instance masks; classes are numbered from 1, in the order of labelmap.txt or of VOC.
 
@@ -118,7 +76,7 @@ def load_voc(root: Path) -> Dataset:
     ]
     checked = zip(check_images(sized, findings), described, strict=True)
     usable = [(image, one) for image, one in checked if image is not None]
-    classes = _read_classes(root, {name for one in described for name in one.names})
+    classes = read_classes(root, {name for one in described for name in one.names})
     reader = _MaskReader(root, classes, [image for image, _ in usable], findings)
     for index, (_, one) in enumerate(usable):
         reader.read(index, one.names)
@@ -198,41 +156,10 @@ def _read_description(path: Path) -> _Description:
     return _Description((width, height) if width > 0 and height > 0 else (0, 0), names)
 
 
-def _read_classes(root: Path, names_in_xml: set[str]) -> _Classes:
-    """Classes of our own file, else of labelmap.txt, else VOC's, else those that XML names, sorted."""
-    voc_colours = {index_to_colour(i): i for i in range(VOID)} | {VOID_COLOUR: VOID}
-    if (path := root / CATEGORIES_FILE).is_file():
-        listed = _read_json(path, _JsonCategories).categories
-        if len({one.id for one in listed}) < len(listed) or len({one.name for one in listed}) < len(listed):
-            raise DatasetError(f"{path}: a category's id or name occurs twice; expected each once. Renumber them.")
-        ours = (Category(one.id, one.name, one.supercategory or "", one.frequency) for one in listed)
-        return _Classes(tuple(ours), voc_colours, numbered=True)
-    if (path := root / "labelmap.txt").is_file():
-        labels = read_labelmap(path)
-        names = [name for name, _ in labels if name != BACKGROUND]
-        indices = {name: index for index, name in enumerate(names, start=1)} | {BACKGROUND: 0}
-        if len(indices) != len(names) + 1:
-            raise DatasetError(f"{path}: a label occurs twice; expected each once. Rename one.")
-        colours = {colour: indices[name] for name, colour in labels} | {VOID_COLOUR: VOID}
-    else:
-        names = list(VOC_NAMES) if names_in_xml <= {*VOC_NAMES} else sorted(names_in_xml)
-        colours = voc_colours
-        if names != list(VOC_NAMES):
-            return _Classes(tuple(Category(i, name) for i, name in enumerate(names, start=1)), colours, numbered=False)
-    return _Classes(tuple(Category(i, name) for i, name in enumerate(names, start=1)), colours, numbered=True)
-
-
-def _read_json(path: Path, schema: type[Schema]) -> Schema:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=schema)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise DatasetError(f"{path}: not as maskwright writes it: {exc}. Export the data set again.") from exc
-
-
 class _MaskReader:
     """Appends the instances of one image after another to a table."""
 
-    def __init__(self, root: Path, classes: _Classes, images: Sequence[ImageRecord], findings: Findings) -> None:
+    def __init__(self, root: Path, classes: VocClasses, images: Sequence[ImageRecord], findings: Findings) -> None:
         self.images = list(images)
         self.builder = AnnotationTableBuilder()
         self._root, self._classes, self._findings = root, classes, findings
@@ -259,7 +186,7 @@ class _MaskReader:
         self._taken.add(key)
 
     def _read_exact(self, path: Path, index: int) -> None:
-        image, content = self.images[index], _read_json(path, _JsonMasks)
+        image, content = self.images[index], read_own_json(path, _JsonMasks)
         refuse_unsafe_name(Path(image.folder), content.file_name, source=str(path))
         if content.file_name != image.file_name:
             self.images[index] = replace(image, file_name=content.file_name, stored_as=image.file_name)
@@ -300,12 +227,13 @@ class _MaskReader:
 
     def _add(self, index: int, category: Category, mask_hw: MaskHW) -> None:
         segmentation = mask_to_segmentation(mask_hw)
-        is_polygons = isinstance(segmentation, Polygons)
         self.builder.add(
             annotation_id=len(self.builder) + 1,
             image_index=index,
             category_id=category.category_id,
-            segmentation=[ring.ravel() for ring in segmentation.rings] if is_polygons else segmentation,
+            segmentation=[ring.ravel() for ring in segmentation.rings]
+            if isinstance(segmentation, Polygons)
+            else segmentation,
             bbox_xywh=mask_to_bbox(mask_hw),
             area=int(np.count_nonzero(mask_hw)),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,13 @@ Colour = tuple[int, int, int]
 VOID = 255
 MAX_INDEX = VOID - 1
 VOID_COLOUR: Colour = (224, 224, 192)
-BACKGROUND = "background"
-VOC_NAMES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
-    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-"""Classes 1 to 20 of the challenge."""
 
 
 def index_to_colour(index: int) -> Colour:
-    """VOC's colour of an index: its bits, spread over red, green and blue from the highest (VOCdevkit, VOClabelcolormap)."""
+    """VOC's colour of an index: its bits, dealt to red, green and blue in turn, lowest first, from their highest down.
+
+    Follows VOClabelcolormap.m of the VOC devkit.
+    """
     red = green = blue = 0
     for bit in range(8):
         red |= (index >> (3 * bit) & 1) << (7 - bit)
@@ -89,42 +86,3 @@ def _colours_to_indices(pixels_rgb: npt.NDArray[np.uint8], colours: Mapping[Colo
             )
         indices[at] = colours[colour]
     return indices[which].reshape(packed.shape)
-
-
-def read_labelmap(path: Path) -> list[tuple[str, Colour]]:
-    """Classes of CVAT's labelmap.txt, `label:r,g,b:parts:actions`, in order; the first is the background.
-
-    Raises:
-        DatasetError: not text, or a line is malformed.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise DatasetError(f"{path}: not readable as text: {exc}. Save it as UTF-8.") from exc
-    classes: list[tuple[str, Colour]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, _, rest = line.strip().partition(":")
-        values = rest.split(":")[0].split(",") if rest.split(":")[0] else []
-        if (
-            not name
-            or len(values) not in (0, 3)
-            or not all(v.strip().isascii() and v.strip().isdigit() for v in values)
-        ):
-            raise DatasetError(f"{path}, line {number}: {line!r}; expected `label:r,g,b:parts:actions`. Correct it.")
-        red, green, blue = map(int, values) if values else index_to_colour(len(classes))
-        classes.append((name, (red, green, blue)))
-    if not any(name == BACKGROUND for name, _ in classes):
-        classes.insert(0, (BACKGROUND, (0, 0, 0)))
-    return classes
-
-
-def labelmap_text(names: Sequence[str]) -> str:
-    """labelmap.txt of these classes, numbered from 1; what would break a line is replaced."""
-    lines = ["# label:color_rgb:parts:actions"]
-    for index, name in enumerate((BACKGROUND, *names)):
-        red, green, blue = index_to_colour(index)
-        plain = name.translate(str.maketrans(":#\r\n", "____"))
-        lines.append(f"{plain}:{red},{green},{blue}::")
-    return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,10 +16,8 @@ from .images import PlaceImage
 from .instance_writer import annotation_to_json
 from .masks import mask_to_bbox, segmentation_to_mask
 from .records import Annotation, Category, Findings, ImageRecord, MaskHW, Sample, SampleSource
-from .voc_maps import MAX_INDEX, VOID, labelmap_text, write_index_map
-
-CATEGORIES_FILE = "maskwright.json"
-"""Our own file: the categories as they were, of which VOC knows only the names."""
+from .voc_classes import CATEGORIES_FILE, categories_to_json, labelmap_text
+from .voc_maps import MAX_INDEX, VOID, write_index_map
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -50,17 +48,7 @@ def save_voc(source: SampleSource, folder: Path, place: PlaceImage, *, findings:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(f"{stem}\n" for stem in writer.stems.get(split, ())), encoding="utf-8")
     (folder / "labelmap.txt").write_text(labelmap_text([one.name for one in source.categories]), encoding="utf-8")
-    categories = [_category_to_json(category) for category in source.categories]
-    (folder / CATEGORIES_FILE).write_bytes(orjson.dumps({"categories": categories}))
-
-
-def _category_to_json(category: Category) -> dict[str, object]:
-    return {
-        "id": category.category_id,
-        "name": category.name,
-        "supercategory": category.supercategory,
-        "frequency": category.frequency,
-    }
+    (folder / CATEGORIES_FILE).write_bytes(categories_to_json(source.categories))
 
 
 @dataclass(slots=True)
@@ -86,13 +74,11 @@ class _VocWriter:
         if not name.lower().endswith((".jpg", ".jpeg")):
             self.findings.add("voc_not_jpeg", f"{name}: some readers expect .jpg")
         instances = self._to_instances(sample)
-        crowds = [one for one in instances if one.annotation.is_crowd]
-        objects = [one for one in instances if not one.annotation.is_crowd]
-        self._write_xml(name, stem, image, objects)
-        is_exact = self._write_maps(stem, image, objects, crowds)
-        if crowds or not is_exact:
+        self._write_xml(name, stem, image, [one for one in instances if not one.annotation.is_crowd])
+        is_exact = self._write_maps(stem, image, instances)
+        if not is_exact:
             self.findings.add("voc_exact_masks_aside", f"{image.split}/{image.file_name}")
-        if crowds or not is_exact or name != image.file_name:
+        if not is_exact or name != image.file_name:
             self._write_exact(stem, image, instances)
 
     def _free_stem(self, image: ImageRecord) -> str:
@@ -138,23 +124,22 @@ class _VocWriter:
         ElementTree.indent(root)
         path.write_bytes(ElementTree.tostring(root, encoding="utf-8"))
 
-    def _write_maps(
-        self, stem: str, image: ImageRecord, objects: Sequence[_Instance], crowds: Sequence[_Instance]
-    ) -> bool:
+    def _write_maps(self, stem: str, image: ImageRecord, instances: Sequence[_Instance]) -> bool:
         """Draw both maps, small instances over large ones and crowds as void; True where no pixel is lost."""
         object_map = np.zeros((image.height, image.width), dtype=np.uint8)
         class_map = object_map.copy()
-        for one in crowds:
-            object_map[one.mask_hw] = class_map[one.mask_hw] = VOID
-        numbered = list(enumerate(objects, start=1))
+        for one in instances:
+            if one.annotation.is_crowd:
+                object_map[one.mask_hw] = class_map[one.mask_hw] = VOID
+        numbered = list(enumerate((one for one in instances if not one.annotation.is_crowd), start=1))
         for number, one in sorted(numbered, key=lambda item: item[1].area, reverse=True):
             object_map[one.mask_hw] = number if number <= MAX_INDEX else VOID
             class_map[one.mask_hw] = one.category_index if one.category_index <= MAX_INDEX else VOID
         write_index_map(object_map, self.folder / "SegmentationObject" / f"{stem}.png")
         write_index_map(class_map, self.folder / "SegmentationClass" / f"{stem}.png")
-        no_overlap = sum(one.area for one in objects) == np.count_nonzero(object_map) or bool(crowds)
-        fits = len(objects) <= MAX_INDEX and all(one.category_index <= MAX_INDEX for one in objects)
-        return bool(no_overlap and fits)
+        overlap = sum(one.area for one in instances) > np.count_nonzero(object_map)
+        fits = len(numbered) <= MAX_INDEX and all(one.category_index <= MAX_INDEX for one in instances)
+        return fits and not overlap and len(numbered) == len(instances)
 
     def _write_exact(self, stem: str, image: ImageRecord, instances: Sequence[_Instance]) -> None:
         entries = [
@@ -168,6 +153,6 @@ class _VocWriter:
         path.write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _add_texts(parent: ElementTree.Element, texts: dict[str, str | int] | dict[str, int]) -> None:
+def _add_texts(parent: ElementTree.Element, texts: Mapping[str, object]) -> None:
     for tag, text in texts.items():
         ElementTree.SubElement(parent, tag).text = _NOT_XML.sub("\ufffd", str(text))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.masks import Ring, mask_to_rings, rle_to_mask
 from ..data.records import ImageRGB, ImageRGBA, Rle
-from ..memory.entries import SceneResult
+from ..memory.entries import JsonSegmentation, SceneResult
 
 INSTANCE_SIDE_PX = 160
 INSTANCE_MAX_BYTES = 8_000
@@ -31,8 +31,6 @@ _SMOOTHING_PX = 0.7
 
 Colour = tuple[int, int, int]
 """sRGB, 0 to 255 each."""
-JsonSegmentation = list[list[float]] | dict[str, object]
-"""COCO's: flat polygons, or compressed RLE with its counts as text."""
 
 
 def class_colour(category_id: int) -> Colour:

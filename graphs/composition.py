@@ -7,21 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 
 from ..configs.compose import ComposeSettings
 from ..data.images import read_header, read_image, resolve_frame
+from ..data.masks import segmentation_to_json
 from ..data.records import Annotation, Dataset, ImageRecord, ImageRGB
 from ..errors import BrokenRunError, DatasetError, ImageDecodeError
 from ..memory.artifacts import ArtifactStore
-from ..memory.entries import SceneInstance, SceneResult
+from ..memory.entries import JsonSegmentation, SceneInstance, SceneResult
 from ..memory.ledger import Ledger
 from ..tools.composing.harmonization import Harmonizer, Seam
 from ..tools.composing.placement import SizeStatistics
 from ..tools.composing.scene import CutOut, Scene, SceneAnnotation, ScenePlan, compose_scene, plan_scenes
-from .product import segmentation_to_json
 from .services import Executor, Progress
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -216,7 +217,8 @@ def _to_json(scene_annotation: SceneAnnotation) -> SceneInstance:
         "origin": scene_annotation.origin,
         "source_id": scene_annotation.instance_id or str(annotation.annotation_id),
         "category_id": annotation.category_id,
-        "segmentation": segmentation_to_json(annotation.segmentation),
+        # Arrays here, lists once the ledger has written them.
+        "segmentation": cast("JsonSegmentation", segmentation_to_json(annotation.segmentation)),
         "bbox_xywh": [float(value) for value in annotation.bbox_xywh],
         "area": float(annotation.area),
         "is_crowd": annotation.is_crowd,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from ..data.records import Annotation, Category, Dataset, ImageRecord, Polygons, Rle, Sample, Segmentation
+from ..data.masks import json_to_segmentation
+from ..data.records import Annotation, Category, Dataset, ImageRecord, Sample
 from ..errors import BrokenRunError
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import SceneInstance, SceneResult
@@ -105,17 +104,3 @@ def _to_annotation(instance: SceneInstance, annotation_id: int, scene: SceneResu
         area=instance["area"],
         is_crowd=instance["is_crowd"],
     )
-
-
-def segmentation_to_json(segmentation: Segmentation) -> list[list[float]] | dict[str, object]:
-    """COCO's JSON form: flat polygons, or compressed RLE as text."""
-    if isinstance(segmentation, Rle):
-        return {"size": [segmentation.height, segmentation.width], "counts": segmentation.counts.decode("ascii")}
-    return [ring.ravel().tolist() for ring in segmentation.rings]
-
-
-def json_to_segmentation(segmentation: list[list[float]] | dict[str, object], height: int, width: int) -> Segmentation:
-    """The inverse of `segmentation_to_json`."""
-    if isinstance(segmentation, dict):
-        return Rle(str(segmentation["counts"]).encode("ascii"), height, width)
-    return Polygons(tuple(np.array(ring, dtype=np.float32).reshape(-1, 2) for ring in segmentation))

@@ -66,7 +66,8 @@ class ArtifactStore:
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
         if image is None:
             raise ImageDecodeError(f"{path}: the artifact is missing or damaged; remove its item and run again")
-        rgb: npt.NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+        order = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        rgb: npt.NDArray[np.uint8] = cv2.cvtColor(image, order)
         self._remember(key, rgb)
         return rgb
 

@@ -80,13 +80,17 @@ class ItemResult(TypedDict):
     seconds: float
 
 
+JsonSegmentation = list[list[float]] | dict[str, object]
+"""COCO polygons, or RLE with text counts."""
+
+
 class SceneInstance(TypedDict):
-    """One annotation of a scene; `segmentation` is COCO polygons, or RLE with text counts."""
+    """One annotation of a scene."""
 
     origin: Literal["real", "synthetic"]
     source_id: str
     category_id: int
-    segmentation: list[list[float]] | dict[str, object]
+    segmentation: JsonSegmentation
     bbox_xywh: list[float]
     area: float
     is_crowd: bool

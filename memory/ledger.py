@@ -30,12 +30,12 @@ class Ledger(Generic[EntryT]):
         return self.folder / hashlib.sha256(entry_id.encode()).hexdigest()[:2] / f"{entry_id}.json"
 
     def write(self, entry_id: str, entry: EntryT) -> None:
-        """Write one entry durably; its artifacts must be durable already.
+        """Write one entry durably, arrays as lists; its artifacts must be durable already.
 
         Raises:
             BrokenRunError: the disk is full or not writable.
         """
-        write_or_stop(self._path(entry_id), orjson.dumps(entry))
+        write_or_stop(self._path(entry_id), orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def read(self, entry_id: str) -> EntryT | None:
         """One entry, or None where it was never written.
