@@ -15,7 +15,7 @@ import orjson
 from .files import open_atomically
 from .images import PlaceImage
 from .masks import rle_area, rle_bbox, segmentation_to_json, segmentation_to_rle
-from .records import Annotation, Category, Findings, ImageRecord, Sample, SampleSource
+from .records import Annotation, Category, Findings, ImageRecord, Polygons, Rle, Sample, SampleSource, Segmentation
 
 JsonObject = dict[str, object]
 
@@ -162,10 +162,18 @@ class _SplitWriter:
 
 def annotation_to_json(annotation: Annotation, image: ImageRecord) -> JsonObject:
     """An annotation without its ids; `segmentation` may hold arrays, for orjson."""
-    rle = segmentation_to_rle(annotation.segmentation, image.height, image.width)
+    rle = segmentation_to_rle(_as_read(annotation.segmentation), image.height, image.width)
     return {
         "segmentation": segmentation_to_json(rle if annotation.is_crowd else annotation.segmentation),
         "area": rle_area(rle),
         "bbox": rle_bbox(rle),
         "iscrowd": int(annotation.is_crowd),
     }
+
+
+def _as_read(segmentation: Segmentation) -> Segmentation:
+    """What a reader makes of the decimals that we write: float64, which may fall on another pixel than float32."""
+    if isinstance(segmentation, Rle):
+        return segmentation
+    rings = orjson.loads(orjson.dumps(segmentation_to_json(segmentation), option=orjson.OPT_SERIALIZE_NUMPY))
+    return Polygons(tuple(np.array(ring).reshape(-1, 2) for ring in rings))
