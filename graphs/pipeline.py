@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import threading
 from collections.abc import Iterable
@@ -148,7 +149,7 @@ _START = {"num_items": 0, "num_waves": 0, "wave": 0, "num_accepted": 0, "num_sce
 
 def _shorthands(data: Path | None, data_format: str | None, seed: int | None, limit: int | None) -> list[str]:
     values = {"data.path": data and str(data), "data.format": data_format, "plan.seed": seed, "budget.items": limit}
-    return [f"{key}={value!r}" for key, value in values.items() if value is not None]
+    return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
 
 
 def _open_dataset(settings: DataSettings) -> Dataset:
