@@ -1,16 +1,16 @@
 """The error tree. A caller catches the branch that says what to do next.
 
-    MaskwrightError
-    ├── InputError          the user's data, recipe or folder is wrong      exit code 2
-    │   ├── DatasetError    a data set file or entry
-    │   ├── RecipeError     a recipe key or value
-    │   └── RunFolderError  an output folder that is not ours, or another run's
-    ├── SampleError         one sample is bad: it is rejected, the run goes on
-    │   ├── EmptyMaskError  no visible pixel is left
-    │   ├── ImageDecodeError  an image file cannot be decoded
-    │   └── ImageSizeError  an image is not of the size that its annotations were made for
-    └── BrokenRunError      the run itself cannot go on                     exit code 1
-        └── MissingDependencyError  an optional package is not installed
+MaskwrightError
+├── InputError          the user's data, recipe or folder is wrong      exit code 2
+│   ├── DatasetError    a data set file or entry
+│   ├── RecipeError     a recipe key or value
+│   └── RunFolderError  an output folder that is not ours, or another run's
+├── SampleError         one sample is bad: it is rejected, the run goes on
+│   ├── EmptyMaskError  no visible pixel is left
+│   ├── ImageDecodeError  an image file cannot be decoded
+│   └── ImageSizeError  an image is not of the size that its annotations were made for
+└── BrokenRunError      the run itself cannot go on                     exit code 1
+    └── MissingDependencyError  an optional package is not installed
 """
 
 

@@ -174,10 +174,8 @@ class _ImagePlaces:
                 return
             is_train = record.split == "train"
             try:
-                if not is_train and not record.exif_transpose and read_header(record.path).exif_orientation != 1:
-                    findings.add(
-                        "exif_orientation_kept", f"{record.path}: some readers will turn it, its labels are not"
-                    )
+                if not is_train and read_header(record.path).exif_orientation != 1:
+                    findings.add("exif_orientation_kept", f"{record.path}: not every reader turns it as its labels ask")
                 place_image(record, destination, verbatim=not is_train)
             except ImageDecodeError as exc:  # it had to be turned upright, and is damaged
                 findings.add("undecodable_image", str(exc))

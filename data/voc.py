@@ -76,7 +76,7 @@ def load_voc(root: Path) -> Dataset:
     ]
     checked = zip(check_images(sized, findings), described, strict=True)
     usable = [(image, one) for image, one in checked if image is not None]
-    classes = read_classes(root, {name for one in described for name in one.names})
+    classes = read_classes(root, {name for one in described for name in one.names if name})
     reader = _MaskReader(root, classes, [image for image, _ in usable], findings)
     for index, (_, one) in enumerate(usable):
         reader.read(index, one.names)

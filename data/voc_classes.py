@@ -33,6 +33,8 @@ class _JsonCategories(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class VocClasses:
+    """Which category a name, an index or a colour stands for."""
+
     categories: tuple[Category, ...]
     """That of index i in a map of classes is at i - 1."""
     colours: Mapping[Colour, int]

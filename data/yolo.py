@@ -51,11 +51,10 @@ def load_yolo(data_yaml: Path) -> Dataset:
             findings.add(f"{split}_shares_{seen[shared[0]]}_images", str(shared[0]), len(shared))
         fresh = [path for path in dict.fromkeys(paths) if path not in seen]
         seen.update(dict.fromkeys(fresh, split))
-        _count_labels_without_image(fresh, findings)
+        _count_labels_without_image(root, fresh, findings)
         for record in _to_records(fresh, split, root, len(images), findings):
-            label = label_path(record.path)
+            label = label_path(root, record.path)
             if label.is_file():
-                safe_join(root, label.relative_to(root).as_posix(), source=str(record.path))
                 read_label_file(label, len(images), known, columns, findings)
             else:
                 findings.add("image_without_label", str(record.path))
@@ -72,9 +71,13 @@ def load_yolo(data_yaml: Path) -> Dataset:
     return Dataset(root, "yolo", layout.categories, images, table, findings)
 
 
-def label_path(image_path: Path) -> Path:
-    """The label file of an image: the last `images` of its path becomes `labels`."""
-    return Path(_label_name(image_path.as_posix()))
+def label_path(root: Path, image_path: Path) -> Path:
+    """The label file of an image: the last `images` of its path below `root` becomes `labels`.
+
+    Raises:
+        DatasetError: the label is a link that leads out of `root`.
+    """
+    return safe_join(root, _label_name(image_path.relative_to(root).as_posix()), source=str(image_path))
 
 
 def _label_name(image_name: str) -> str:
@@ -183,8 +186,8 @@ def _common_folder(paths: Sequence[Path], root: Path) -> Path:
     return max(common, key=lambda folder: len(folder.parts), default=root)
 
 
-def _count_labels_without_image(images: Sequence[Path], findings: Findings) -> None:
-    stems = {label_path(path) for path in images}
+def _count_labels_without_image(root: Path, images: Sequence[Path], findings: Findings) -> None:
+    stems = {label_path(root, path) for path in images}
     for folder in sorted({label.parent for label in stems}):
         for label in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
             if label not in stems:

@@ -6,7 +6,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def write_image(path: Path) -> None:
     Image.fromarray(np.full((HEIGHT, WIDTH, 3), 90, dtype=np.uint8)).save(path)
 
 
-def write_yolo(folder: Path, labels: dict[str, str | None], **data_yaml: object) -> Path:
+def write_yolo(folder: Path, labels: Mapping[str, str | None], **data_yaml: object) -> Path:
     """A data set with one image a label; None: no label file."""
     for name, text in labels.items():
         write_image(folder / "images" / f"{name}.png")
@@ -91,6 +91,17 @@ def test_spellings_of_data_yaml(tmp_path: Path, extra: dict[str, object]) -> Non
     assert len(dataset.annotations) == 1
 
 
+def test_labels_are_looked_for_in_the_data_set_only(tmp_path: Path) -> None:
+    """A folder `images` above the data set is no reason to read labels outside it; those beside the images count."""
+    write_image(tmp_path / "images" / "mine" / "train" / "a.png")
+    data_yaml = write_yolo(tmp_path / "images" / "mine", {}, train="train")
+    outside = tmp_path / "labels" / "mine" / "train" / "a.txt"
+    outside.parent.mkdir(parents=True)
+    outside.write_text(f"{SQUARE}\n{SQUARE}")
+    (data_yaml.parent / "train" / "a.txt").write_text(SQUARE)
+    assert len(load_yolo(data_yaml).annotations) == 1
+
+
 def test_ids_start_at_1_in_each_split(tmp_path: Path) -> None:
     labels = {"train/a": f"{SQUARE}\n{SQUARE}", "train/b": "", "val/a": SQUARE, "test/c": SQUARE}
     data_yaml = write_yolo(tmp_path, labels, val="images/val", test="images/test")
@@ -120,7 +131,8 @@ def test_val_that_is_train_is_no_val(tmp_path: Path) -> None:
     ],
 )
 def test_last_images_becomes_labels(image: str, label: str) -> None:
-    assert label_path(Path(image)) == Path(label)
+    root = Path("images/root")
+    assert label_path(root, root / image) == root / label
 
 
 @pytest.mark.parametrize(
@@ -251,7 +263,7 @@ def test_links_that_lead_out_are_refused(tmp_path: Path, linked: str) -> None:
     ],
     ids=["background only", "boxes only", "no labels"],
 )
-def test_nothing_usable_is_refused(tmp_path: Path, labels: dict[str, str | None], message: str) -> None:
+def test_nothing_usable_is_refused(tmp_path: Path, labels: Mapping[str, str | None], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         load_yolo(write_yolo(tmp_path, labels))
 
@@ -367,8 +379,8 @@ def test_real_labels(real_data: Path) -> None:
     rows = [
         row
         for image in dataset.images
-        if label_path(image.path).is_file()
-        for row in label_path(image.path).read_text().splitlines()
+        if (label := label_path(dataset.root, image.path)).is_file()
+        for row in label.read_text().splitlines()
         if row.strip()
     ]
     assert len(dataset.annotations) == len(rows) - dataset.findings.counts.get("empty_mask", 0)
