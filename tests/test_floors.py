@@ -89,7 +89,10 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {f"maskwright/{path.relative_to(ROOT).as_posix()}" for path in _modules()}
-    data = [*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "quickstart").iterdir()]
+    data = [
+        *(ROOT / "configs").glob("*.yaml"),
+        *(ROOT / "configs" / "quickstart" / name for name in ("annotations.json", "README.md")),
+    ]
     data += [*(ROOT / "evaluation").glob("*.jinja"), ROOT / "py.typed"]
     expected |= {f"maskwright/{path.relative_to(ROOT).as_posix()}" for path in data}
     assert packed == expected

@@ -1,0 +1,1 @@
+"""Hand-drawn masks of photographs that ship with scikit-image."""
