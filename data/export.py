@@ -129,7 +129,7 @@ def _carry_over(replaced: Path, folder: Path) -> None:
     marker = replaced / MARKER
     ours = set(marker.read_text(encoding="utf-8").split("\n")) if marker.is_file() else set()
     for name in sorted(_files(replaced) - ours - {MARKER}):
-        if not (folder / name).exists():
+        if not name.endswith(PARTIAL_SUFFIX) and not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(replaced / name, folder / name)
 

@@ -55,7 +55,8 @@ def read(state: RunState, runtime: Services) -> NoUpdate:
     services = runtime.context
     with services.record.timed("read"):
         services.record.write_sides(services.dataset)
-        remove_partials(services.folder, deep=False)
+        for folder in (services.folder, services.folder / "dataset"):
+            remove_partials(folder, deep=False)
         services.artifacts.remove_partials()
         services.items.remove_partials()
         services.scene_services.scenes.remove_partials()

@@ -243,3 +243,14 @@ def test_planning_spends_nothing_and_spreads_the_sources(photographs: Path, tmp_
     assert [item["category"] for item in prepared.work.items[:4]] == ["bolt", "Mutter ö", "bolt", "Mutter ö"]
     assert {item["source_row"] for item in prepared.work.items if item["category"] == "Mutter ö"} == {2, 5}
     assert not list(tmp_path.glob("runs"))
+
+
+def test_what_a_kill_left_half_written_beside_the_data_set_goes(photographs: Path, tmp_path: Path) -> None:
+    run = _run(photographs, tmp_path / "run", limit=3).folder
+    halves = [run / "run.json.a.partial", run / "dataset/provenance.jsonl.b.partial", run / "items/c.json.d.partial"]
+    for half in halves:
+        half.write_text("{")
+    (run / "report.html").unlink()
+    _run(photographs, run, limit=3)
+    assert not [half for half in halves if half.exists()]
+    assert (run / "report.html").is_file()
