@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import orjson
 
-from ..configs.recipe import Recipe
 from ..data.card import dataset_card
 from ..data.export import export_dataset
-from ..data.records import Dataset, Findings
+from ..data.records import Findings
 from ..evaluation.report import build_report
-from ..memory.artifacts import ArtifactStore, write_or_stop
+from ..memory.artifacts import breaking_the_run, write_or_stop
 from ..memory.entries import ItemResult, SceneResult
-from ..memory.ledger import Ledger
-from ..tools.protocols import MeasureJudge, Painter
-from .composition import SceneServices
-from .pool import Pool
 from .product import AugmentedDataset
 from .provenance import write_provenance
-from .record import RunRecord, Status, describe_dataset, hints, tally
-from .services import Executor, Progress, Sources
-from .work import WorkPlan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunServices:
-    """What the run's nodes need; `pool` and `record` are filled as the run goes, from the ledger."""
-
-    recipe: Recipe
-    folder: Path
-    dataset: Dataset
-    work: WorkPlan
-    painter: Painter
-    judge: MeasureJudge
-    sources: Sources
-    artifacts: ArtifactStore
-    items: Ledger[ItemResult]
-    scene_services: SceneServices
-    executor: Executor
-    progress: Progress
-    stop: threading.Event
-    record: RunRecord
-    dataset_digest: str
-    pool: Pool = field(default_factory=Pool)
-    findings: Findings = field(default_factory=Findings)
-
-    @property
-    def scenes(self) -> Ledger[SceneResult]:
-        return self.scene_services.scenes
+from .record import Status, describe_dataset, hints, tally
+from .run_services import RunServices
 
 
 def export_product(services: RunServices) -> None:
@@ -67,14 +31,15 @@ def export_product(services: RunServices) -> None:
     _write_record(services, "running")
     num_images = len(services.dataset.images) * services.recipe.export.originals + len(record.scene_ids)
     services.progress.start("export", num_images)
-    export_dataset(
-        product,
-        folder,
-        services.recipe.export.formats,
-        findings=services.findings,
-        on_image=lambda: services.progress.advance("export"),
-    )
-    write_provenance(folder / "provenance.jsonl", _results(services), _scenes(services))
+    with breaking_the_run(folder):
+        export_dataset(
+            product,
+            folder,
+            services.recipe.export.formats,
+            findings=services.findings,
+            on_image=lambda: services.progress.advance("export"),
+        )
+        write_provenance(folder / "provenance.jsonl", _results(services), _scenes(services))
     record.product_digest = digest
 
 
@@ -129,7 +94,7 @@ def _product(services: RunServices) -> AugmentedDataset:
     return AugmentedDataset(
         services.dataset,
         services.record.scene_ids,
-        services.scene_services.scenes,
+        services.scenes,
         services.artifacts,
         with_originals=services.recipe.export.originals,
         unreadable=frozenset(unreadable),
@@ -154,7 +119,7 @@ def _results(services: RunServices) -> Iterator[ItemResult]:
 
 def _scenes(services: RunServices) -> Iterator[SceneResult]:
     for scene_id in services.record.scene_ids:
-        scene = services.scene_services.scenes.read(scene_id)
+        scene = services.scenes.read(scene_id)
         if scene is not None:
             yield scene
 

@@ -27,8 +27,8 @@ from ..tools.judging.limits import LimitJudge
 from ..tools.registry import build_painter
 from .composition import Backgrounds, SceneServices
 from .executor import ThreadExecutor
-from .outputs import RunServices
 from .record import RunRecord, read_run_json
+from .run_services import RunServices
 from .services import Progress
 from .sources import DatasetSources
 from .work import WorkPlan, plan_work

@@ -1,4 +1,4 @@
-"""The run: the graph that a user sees first, with the agents drawn inside `make_wave`.
+"""The run: the graph that a user sees first. `make_wave` runs the agents' graphs, one an item.
 
 read ─> plan ─> make_wave ⟲ ─┬─ finished ─> compose ─┬─ composed ─> export ─> report
                              ├─ empty ───────────────│───────────────────────────^
@@ -18,7 +18,8 @@ from ..data.files import remove_partials
 from ..memory.entries import FINISHED, ItemResult, WorkItem
 from .composition import make_scenes
 from .image_agent import ImageAgentGraph, build_image_agent_graph, make_item
-from .outputs import RunServices, export_product, finish
+from .outputs import export_product, finish
+from .run_services import RunServices
 from .services import ImageAgentServices
 from .state import RunState
 
@@ -59,7 +60,7 @@ def read(state: RunState, runtime: Services) -> NoUpdate:
             remove_partials(folder, deep=False)
         services.artifacts.remove_partials()
         services.items.remove_partials()
-        services.scene_services.scenes.remove_partials()
+        services.scenes.remove_partials()
     return {}
 
 

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -90,10 +92,22 @@ def write_or_stop(path: Path, content: bytes) -> None:
     """Write a file of a run.
 
     Raises:
-        BrokenRunError: the disk is full or not writable; nothing later in the run could be saved either.
+        BrokenRunError: the disk is full or not writable.
+    """
+    with breaking_the_run(path):
+        write_atomically(path, content)
+
+
+@contextmanager
+def breaking_the_run(path: Path) -> Iterator[None]:
+    """Turn a file that cannot be written into the end of the run: nothing later could be saved either.
+
+    Raises:
+        BrokenRunError: in place of any OSError.
     """
     try:
-        write_atomically(path, content)
+        yield
     except OSError as exc:
         hint = "free some space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder's permissions"
-        raise BrokenRunError(f"{path}: cannot write ({exc.strerror}); {hint} and run the same command again") from exc
+        where = exc.filename or path
+        raise BrokenRunError(f"{where}: {exc.strerror}; {hint} and run the same command again") from exc

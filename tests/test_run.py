@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 from run_helpers import QUICK, TRUTH, snapshot
 
-from maskwright.errors import RunFolderError
+from maskwright.errors import BrokenRunError, RunFolderError
 from maskwright.graphs.pipeline import RunOutcome, plan_recipe, run_recipe
 from maskwright.tools import registry
 from maskwright.tools.painting.variation import VariationPainter
@@ -141,6 +142,20 @@ def test_nothing_accepted_is_partial_and_exports_nothing(photographs: Path, tmp_
     assert outcome.content["accepted"] == 0
     assert not (tmp_path / "run/dataset").exists()
     assert any("Nothing was accepted (sharpness" in hint for hint in outcome.content["hints"])  # type: ignore[attr-defined]
+
+
+def test_a_disk_that_fills_during_the_export_breaks_the_run_and_the_next_goes_on(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("maskwright.data.export.place_image", full)
+        with pytest.raises(BrokenRunError, match="No space left on device; free some space"):
+            _run(photographs, tmp_path / "run")
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith("dataset")]
+    assert _run(photographs, tmp_path / "run").exit_code == 0
 
 
 def test_nothing_to_do_is_done(photographs: Path, tmp_path: Path) -> None:
