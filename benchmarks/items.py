@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,29 +53,19 @@ def shift(rgba: np.ndarray | None, seed: int) -> np.ndarray:
 
 
 class MemoryProbe:
-    """Progress that notes the resident memory at item 1,000 and at the end of the making."""
+    """Progress that notes the resident memory at every thousandth item."""
 
     def __init__(self) -> None:
         self.done = 0
-        self.stage = ""
         self.rss: dict[int, int] = {}
-        self.seconds: dict[str, float] = {}
-        self._started = 0.0
-        self._lock = threading.Lock()
 
     def start(self, stage: str, total: int) -> None:
-        self._close()
-        self.stage, self._started = stage, time.perf_counter()
+        """Nothing to note."""
 
     def advance(self, stage: str, outcome: str = "", count: int = 1) -> None:
-        with self._lock:
-            self.done += stage == "make"
-            if stage == "make" and self.done % 1000 == 0:
-                self.rss[self.done] = psutil.Process().memory_info().rss
-
-    def _close(self) -> None:
-        if self.stage:
-            self.seconds[self.stage] = time.perf_counter() - self._started
+        self.done += stage == "make"
+        if stage == "make" and self.done % 1000 == 0:
+            self.rss[self.done] = psutil.Process().memory_info().rss
 
 
 def make_data(folder: Path) -> Path:
@@ -138,7 +127,6 @@ def main() -> None:
         loop_s = plain_loop(data, folder / "loop", min(arguments.items, 2000)) / min(arguments.items, 2000)
         probe = MemoryProbe()
         first = run_recipe("instances", data=data, out=folder / "run", overrides=overrides, progress=probe)
-        probe.start("", 0)
         making_s = first.content["seconds"]["make"] / arguments.items  # type: ignore[index]
         started = time.perf_counter()
         again = run_recipe("instances", data=data, out=folder / "run", overrides=overrides)

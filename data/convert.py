@@ -45,7 +45,8 @@ def convert_dataset(
     """
     dataset = load_dataset(source, format)
     _refuse_overlap(target, dataset)
-    findings = Findings(dict(dataset.findings.counts), {k: list(v) for k, v in dataset.findings.examples.items()})
+    findings = Findings()
+    findings.update(dataset.findings)
     if progress is not None:
         progress.start("convert", len(dataset.images))
     save_dataset(

@@ -158,12 +158,6 @@ def connected_components(mask_hw: MaskHW) -> list[int]:
     return sorted(stats[1:, cv2.CC_STAT_AREA].tolist(), reverse=True)
 
 
-def border_sides(mask_hw: MaskHW) -> tuple[str, ...]:
-    """Sides of the frame that the mask touches, of left, top, right, bottom."""
-    edges = {"left": mask_hw[:, 0], "top": mask_hw[0], "right": mask_hw[:, -1], "bottom": mask_hw[-1]}
-    return tuple(side for side, pixels in edges.items() if pixels.any())
-
-
 def flip_sides(sides: tuple[str, ...]) -> tuple[str, ...]:
     """Sides of a frame after a horizontal flip."""
     mirrored = {"left": "right", "right": "left"}

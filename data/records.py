@@ -113,6 +113,13 @@ class Findings:
         if len(named) < self.max_examples:
             named.append(entry)
 
+    def update(self, other: Findings) -> None:
+        """Add another's counts, and its examples as far as there is room."""
+        for kind, count in other.counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + count
+            named = self.examples.setdefault(kind, [])
+            named += other.examples[kind][: self.max_examples - len(named)]
+
     def as_json(self) -> dict[str, dict[str, object]]:
         return {kind: {"count": n, "examples": self.examples[kind]} for kind, n in sorted(self.counts.items())}
 

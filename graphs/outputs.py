@@ -28,7 +28,7 @@ def export_product(services: RunServices) -> None:
     if digest == record.product_digest and (folder / "provenance.jsonl").is_file():
         return
     record.product_digest = ""
-    _write_record(services, "running")
+    record.write("running", _content(services, "running"))
     num_images = len(services.dataset.images) * services.recipe.export.originals + len(record.scene_ids)
     services.progress.start("export", num_images)
     with breaking_the_run(folder):
@@ -46,14 +46,15 @@ def export_product(services: RunServices) -> None:
 def finish(services: RunServices, *, stopped: bool) -> None:
     """State the outcome in run.json, the card and the report."""
     status = _status(services, stopped)
-    content = _write_record(services, status)
+    content = _content(services, status)
+    whole = services.record.write(status, content)
     if not stopped and services.pool.instances:
-        write_or_stop(services.folder / "dataset" / "README.md", dataset_card(content).encode())
+        write_or_stop(services.folder / "dataset" / "README.md", dataset_card(whole).encode())
     with services.record.timed("report"):
         services.progress.start("report", 1)
         build_report(services.folder)
         services.progress.advance("report")
-    _write_record(services, status)
+    services.record.write(status, content)  # once more, with the seconds that the report took
 
 
 def _status(services: RunServices, stopped: bool) -> Status:
@@ -63,27 +64,22 @@ def _status(services: RunServices, stopped: bool) -> Status:
     return "partial" if nothing or services.pool.endings["failed"] else "done"
 
 
-def _write_record(services: RunServices, status: Status) -> dict[str, object]:
+def _content(services: RunServices, status: Status) -> dict[str, object]:
     findings = Findings()
     for source in (services.dataset.findings, services.findings):
-        for kind, count in source.counts.items():
-            findings.counts[kind] = findings.counts.get(kind, 0) + count
-            findings.examples.setdefault(kind, []).extend(source.examples[kind])
-    return services.record.write(
-        status,
-        {
-            "dataset": describe_dataset(services.dataset, services.dataset_digest),
-            "findings": findings.as_json(),
-            **tally(services.work, services.pool),
-            "painter": {"name": services.painter.name, "revision": services.painter.revision},
-            "seed": services.recipe.plan.seed,
-            "formats": list(services.recipe.export.formats),
-            "originals": services.recipe.export.originals,
-            "scenes": len(services.record.scene_ids),
-            "unplaced": _unplaced(services) if status in ("done", "partial") else [],
-            "hints": hints(services.recipe, services.work, services.pool, services.folder, status),
-        },
-    )
+        findings.update(source)
+    return {
+        "dataset": describe_dataset(services.dataset, services.dataset_digest),
+        "findings": findings.as_json(),
+        **tally(services.work, services.pool),
+        "painter": {"name": services.painter.name, "revision": services.painter.revision},
+        "seed": services.recipe.plan.seed,
+        "formats": list(services.recipe.export.formats),
+        "originals": services.recipe.export.originals,
+        "scenes": len(services.record.scene_ids),
+        "unplaced": _unplaced(services) if status in ("done", "partial") else [],
+        "hints": hints(services.recipe, services.work, services.pool, services.folder, status),
+    }
 
 
 def _product(services: RunServices) -> AugmentedDataset:

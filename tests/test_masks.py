@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from maskwright.data.masks import (
-    border_sides,
     bridge_rings,
     connected_components,
     mask_to_bbox,
@@ -90,9 +89,7 @@ def test_an_empty_mask_is_an_error_that_gives_its_size() -> None:
         segmentation_to_ring(mask_to_rle(_blank()), HEIGHT, WIDTH)
 
 
-def test_box_components_and_borders_tell_width_from_height() -> None:
+def test_box_and_components_tell_width_from_height() -> None:
     mask = MASKS["two parts"]
     assert mask_to_bbox(mask) == (2, 2, 50, 37)
     assert connected_components(mask) == [108, 63]
-    assert border_sides(MASKS["at the far corner"]) == ("right", "bottom")
-    assert border_sides(mask) == ()
