@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= runs/demo
 
-.PHONY: help demo install test test-slow check typecheck lint bench clean
+.PHONY: help demo fetch install test test-slow check typecheck lint bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,16 +16,22 @@ help:  ## list the targets
 	@touch $@
 
 demo: .venv/.stamp-core  ## install and run the quickstart recipe on photographs that ship with scikit-image
+	$(BIN)/maskwright models fetch --for quickstart
 	$(BIN)/maskwright run quickstart --out $(DEMO_OUT)
 	@echo "data set: $(DEMO_OUT)/dataset"
 	@echo "report:   $(DEMO_OUT)/report.html"
 
+fetch: .venv/.stamp-core  ## download the small models that recipes may name (194 MB) into the cache
+	$(BIN)/maskwright models fetch smollm2 minilm lite0
+
 install: .venv/.stamp-all  ## .venv with every extra, ultralytics (AGPL-3.0) included
 
-test: .venv/.stamp-test  ## install what the tests need and run the fast suite
+test: .venv/.stamp-test  ## install and fetch what the tests need and run the fast suite
+	$(BIN)/maskwright models fetch smollm2 minilm lite0
 	$(BIN)/python -m pytest
 
-test-slow: .venv/.stamp-all  ## the slow suite, readers of ultralytics included
+test-slow: .venv/.stamp-all  ## the slow suite too: real language models, a real server, readers of ultralytics
+	$(BIN)/maskwright models fetch smollm2 minilm lite0
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: .venv/.stamp-dev  ## ruff

@@ -20,6 +20,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+models_app = typer.Typer(help="The models that recipes name: what there is, where it is kept.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
 
 class DataFormat(StrEnum):
     """Formats that are read."""
@@ -53,6 +56,7 @@ DataOption = Annotated[Path | None, typer.Option("--data", help="Data set folder
 FormatOption = Annotated[DataFormat | None, typer.Option("--format", help="Format of the data set.  [default: auto]")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="A setting, key.sub=value; repeatable.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the run; the same as --set plan.seed=N.")]
+MODEL_HELP = "Name in `maskwright models list`, or OWNER/NAME[@REVISION] of the Hugging Face Hub."
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Most work items; the same as --set budget.items=N.")]
 
 
@@ -150,6 +154,48 @@ def doctor() -> None:
     from .graphs.checkup import check_installation
 
     show_checks(check_installation())
+
+
+@models_app.command("list", epilog="Example:  maskwright models list")
+def list_models() -> None:
+    """Show every model of the catalogue: whether it is here, size, licence."""
+    from .console import show_models
+    from .models.catalogue import MODELS
+
+    show_models(MODELS.values())
+
+
+@models_app.command(
+    "fetch", epilog="Examples:  maskwright models fetch smollm2 minilm  ·  maskwright models fetch --for quickstart"
+)
+def fetch_models(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help=MODEL_HELP)] = None,
+    recipe: Annotated[str | None, typer.Option("--for", help="Fetch what this recipe names.")] = None,
+) -> None:
+    """Download models into the cache and verify them; whole ones are left alone."""
+    from .console import console, downloading
+    from .graphs.checkup import models_of_recipe
+    from .models.catalogue import find_model
+    from .models.fetch import fetch_model
+
+    if not names and recipe is None:
+        raise InputError("no model is named; expected NAME or --for RECIPE. `maskwright models list` shows the names.")
+    named = [find_model(name).name for name in names or ()]
+    wanted = dict.fromkeys([*named, *(models_of_recipe(recipe) if recipe else ())])
+    for name in wanted:
+        with downloading(name) as progress:
+            path = fetch_model(name, progress)
+        console.print(f"{name}  {path}", soft_wrap=True, highlight=False)
+    if not wanted:
+        console.print(f"recipe {recipe} needs no model", highlight=False)
+
+
+@models_app.command("where", epilog="Example:  maskwright models where smollm2")
+def where_model(name: Annotated[str, typer.Argument(help=MODEL_HELP)]) -> None:
+    """Print the file or folder of a model; nothing is downloaded."""
+    from .models.fetch import locate_model
+
+    typer.echo(locate_model(name))
 
 
 def main() -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 
 if TYPE_CHECKING:
     from .data.records import Findings
     from .graphs.pipeline import Prepared, RunOutcome
+    from .models.catalogue import Model
 
 console = Console()
 errors = Console(stderr=True)
@@ -68,6 +71,24 @@ class Bars:
         speed = self._progress.tasks[task_id].speed
         rate = f"{speed:.1f}/s" if speed else ""
         self._progress.update(task_id, advance=count, outcomes=" ".join(shown), rate=rate)
+
+
+@contextmanager
+def downloading(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes, from the first that it hears of."""
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    progress = Progress(*columns, TimeRemainingColumn(), console=errors)
+    task_id = progress.add_task(name)
+
+    def show(num_bytes: int, total: int) -> None:
+        progress.start()
+        progress.update(task_id, completed=num_bytes, total=total)
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager
@@ -152,6 +173,22 @@ def show_checks(checks: Sequence[tuple[str, str, bool]]) -> None:
     """Rows of (what, what was found, whether it will do)."""
     for what, found, is_fine in checks:
         console.print(f"{'[green]ok[/]     ' if is_fine else '[yellow]missing[/]'} {what:<28} {found}", soft_wrap=True)
+
+
+def show_models(models: Iterable[Model]) -> None:
+    """The catalogue, with what stands on this machine."""
+    from .models.fetch import cache_folder, check_model
+
+    table = Table(title="Models", title_justify="left")
+    for name in ("name", "state", "size", "licence", "what"):
+        table.add_column(name, justify="right" if name == "size" else "left")
+    for model in models:
+        state = check_model(model).state
+        colour = {"ready": "green", "not fetched": "yellow"}.get(state, "red")
+        size = "" if model.num_bytes is None else f"{model.num_bytes / 1e6:.0f} MB"
+        table.add_row(model.name, f"[{colour}]{state}[/]", size, model.licence, model.description)
+    console.print(table)
+    console.print(f"cache  {cache_folder()}", soft_wrap=True, highlight=False)
 
 
 def _duration(seconds: float) -> str:

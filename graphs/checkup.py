@@ -1,11 +1,14 @@
-"""What this installation can do: packages, devices, recipes."""
+"""What this installation can do: packages, devices, models, recipes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from ..configs.recipe import builtin_recipes, load_recipe
 from ..errors import RecipeError
+from ..models.catalogue import EMBEDDED_PREFIX, MODELS, Model, find_model
+from ..models.fetch import check_model
 from ..tools.registry import PAINTERS
 
 CORE_PACKAGES = ("torch", "torchvision", "kornia", "diffusers", "transformers", "langgraph", "langchain", "chromadb")
@@ -18,7 +21,28 @@ def check_installation() -> list[Check]:
     """Rows of (what, what was found, whether it will do); nothing is downloaded."""
     packages = [_check_package(name, "pip install maskwright") for name in CORE_PACKAGES]
     extras = [_check_package(name, advice) for name, advice in EXTRAS.items()]
-    return [*packages, _check_opencv(), *extras, *_check_devices(), *map(_check_recipe, builtin_recipes())]
+    models = map(_check_model, MODELS.values())
+    recipes = map(_check_recipe, builtin_recipes())
+    return [*packages, _check_opencv(), *extras, *_check_devices(), *models, *recipes]
+
+
+def models_of_recipe(name_or_path: str) -> list[str]:
+    """Models that a recipe names, as `embedded:NAME`, anywhere in its settings; without repetition, in their order.
+
+    Raises:
+        RecipeError: no such recipe, or it is malformed.
+        UnknownModelError: it names a model that the catalogue does not have.
+    """
+    named = _texts(load_recipe(name_or_path).model_dump(mode="json"))
+    return list(dict.fromkeys(find_model(text).name for text in named if text.startswith(EMBEDDED_PREFIX)))
+
+
+def _texts(settings: object) -> Iterator[str]:
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, dict | list):
+        for value in settings.values() if isinstance(settings, dict) else settings:
+            yield from _texts(value)
 
 
 def _check_package(name: str, advice: str) -> Check:
@@ -47,6 +71,11 @@ def _check_devices() -> list[Check]:
     if torch.backends.mps.is_available():
         rows.append(("device mps", "Apple GPU", True))
     return rows
+
+
+def _check_model(model: Model) -> Check:
+    status = check_model(model)
+    return (f"model {model.name}", str(status.path or f"{status.state}; {status.next_step}"), status.path is not None)
 
 
 def _check_recipe(name: str) -> Check:

@@ -94,6 +94,7 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
         *(ROOT / "configs" / "quickstart" / name for name in ("annotations.json", "README.md")),
     ]
     data += [*(ROOT / "evaluation").glob("*.jinja"), ROOT / "py.typed"]
+    data += [path for path in (ROOT / "models" / "weights").rglob("*") if path.is_file()]
     expected |= {f"maskwright/{path.relative_to(ROOT).as_posix()}" for path in data}
     assert packed == expected
 
@@ -105,6 +106,7 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
         ("import maskwright.cli", {"torch", "cv2", "numpy", "langgraph", "diffusers", "transformers"}, 1.0),
         ("import maskwright.tools.registry", {"torch", "kornia", "langgraph", "diffusers"}, None),
         ("import maskwright.data.load", {"torch", "kornia", "langgraph"}, None),
+        ("import maskwright.models.fetch", {"torch", "transformers", "huggingface_hub"}, None),
     ],
 )
 def test_importing_is_cheap(statement: str, forbidden: set[str], limit_s: float | None) -> None:
