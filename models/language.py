@@ -1,0 +1,211 @@
+"""Chat models by spec: every form that a recipe's `llm` section may name, turned into a LangChain chat model.
+
+A key is read from the environment and goes only where its owner pointed: to OpenAI, to the server that the
+environment names, or to a recipe's `base_url` if the recipe also says which variable holds that server's key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from langchain_core.language_models import BaseChatModel
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from ..errors import ModelAccessError, RecipeError
+from .compatible import CompatibleChatModel
+from .factories import call_factory, is_import_path
+from .fetch import locate_model
+
+SPEC_FORMS = "openai:NAME, ollama:NAME, huggingface:OWNER/NAME or folder, embedded:smollm2, package.module:factory"
+OLLAMA_URL = "http://127.0.0.1:11434/v1"
+NO_KEY = "none"
+"""What a server that wants no key is sent: the client insists on something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """What a builder may use; None leaves it to the model."""
+
+    base_url: str | None
+    api_key_env: str | None
+    temperature: float | None
+    max_tokens: int | None
+    seed: int | None
+    timeout_s: float
+    max_retries: int
+
+
+def build_chat_model(
+    spec: str,
+    *,
+    base_url: str | None = None,
+    api_key_env: str | None = None,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    timeout_s: float = 120.0,
+    max_retries: int = 3,
+) -> BaseChatModel:
+    """The chat model that a spec names; nothing is asked of it yet.
+
+    `package.module:factory` is called with those of the keyword arguments below that it takes and that are not None.
+
+    Args:
+        spec: one of `SPEC_FORMS`.
+        base_url: an OpenAI-compatible server, `http://host:port/v1`, for `openai:` and `ollama:`.
+        api_key_env: the environment variable that holds the server's key. Without it OpenAI gets `OPENAI_API_KEY`,
+            and a `base_url` gets no key.
+        max_tokens: of one answer.
+        timeout_s: of one request.
+        max_retries: of a request that met an outage, by the model's own client, which heeds `Retry-After`.
+
+    Raises:
+        RecipeError: an unknown form, a `base_url` that is not one or holds a password, or a factory that cannot be
+            imported or makes something else.
+        ModelAccessError: the key's environment variable is not set.
+        ModelNotFetchedError: the weights of a local model are not in the cache.
+    """
+    provider, _, name = spec.partition(":")
+    options = _Options(
+        base_url=_checked_url(base_url) if base_url is not None else None,
+        api_key_env=api_key_env,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        seed=seed,
+        timeout_s=timeout_s,
+        max_retries=max_retries,
+    )
+    if provider in PROVIDERS and name:
+        return PROVIDERS[provider](name, options)
+    if is_import_path(spec):
+        return call_factory(spec, asdict(options))
+    nearest = difflib.get_close_matches(provider.lower(), PROVIDERS, n=1)
+    hint = f", did you mean `{nearest[0]}:{name or 'NAME'}`?" if nearest else ""
+    raise RecipeError(
+        f"unknown language model {spec!r}{hint}; expected {SPEC_FORMS}. Set it under `llm` in the recipe."
+    )
+
+
+def _checked_url(url: str) -> str:
+    """The URL itself, if it is one and holds no secret: a recipe is shared, and a trace shows the URL."""
+    shown = repr(url) if "@" not in url and "?" not in url else "not shown, for it may hold a password"
+    wanted = f"expected http://HOST:PORT/v1, got {shown}"
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise RecipeError(f"`base_url` is not a web address; {wanted}.")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise RecipeError(
+            f"`base_url` holds a user, password or query; {wanted}. "
+            "Put the key into an environment variable and name that in `api_key_env`."
+        )
+    return url
+
+
+def _openai(name: str, options: _Options) -> BaseChatModel:
+    if options.base_url is not None:
+        return _compatible(name, options.base_url, _key(options.api_key_env), options)
+    if server := os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL"):
+        variable = "OPENAI_API_KEY" if "OPENAI_API_KEY" in os.environ else None
+        return _compatible(name, _checked_url(server), _key(options.api_key_env or variable), options)
+    return ChatOpenAI(
+        model=name,
+        api_key=_key(options.api_key_env or "OPENAI_API_KEY"),
+        temperature=options.temperature,
+        max_completion_tokens=options.max_tokens,
+        seed=options.seed,
+        timeout=options.timeout_s,
+        max_retries=options.max_retries,
+    )
+
+
+def _compatible(name: str, base_url: str, key: SecretStr, options: _Options) -> BaseChatModel:
+    """Any OpenAI-compatible server.
+
+    `max_tokens` travels in the extra body: langchain-openai renames it to `max_completion_tokens`, which OpenAI's newer
+    models want and other servers may ignore.
+    """
+    return CompatibleChatModel(
+        model=name,
+        base_url=base_url,
+        api_key=key,
+        temperature=options.temperature,
+        extra_body={"max_tokens": options.max_tokens} if options.max_tokens is not None else None,
+        seed=options.seed,
+        timeout=options.timeout_s,
+        max_retries=options.max_retries,
+        use_responses_api=False,
+    )
+
+
+def _ollama(name: str, options: _Options) -> BaseChatModel:
+    """Ollama through its OpenAI-compatible endpoint.
+
+    That gives it the same client, retries, errors and rungs as any other server, without a package of its own.
+    """
+    url = options.base_url or OLLAMA_URL
+    if urlsplit(url).path in ("", "/"):
+        url = url.rstrip("/") + "/v1"
+    return _compatible(name, url, _key(options.api_key_env), options)
+
+
+def _key(variable: str | None) -> SecretStr:
+    if variable is None:
+        return SecretStr(NO_KEY)
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ModelAccessError(
+            f"no key: the environment variable {variable!r} is not set. Set it, or name another in `api_key_env`; "
+            "a server of your own needs `base_url` and no key."
+        )
+    return SecretStr(key)
+
+
+def _huggingface(name: str, options: _Options) -> BaseChatModel:
+    """A folder, or a Hub repository that was fetched, through the class of the embedded model.
+
+    langchain-huggingface has neither constrained decoding nor async for local models.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local(options, model=folder.name, model_path=folder)
+    if name.startswith(("/", ".", "~")):
+        raise RecipeError(f"no folder {name!r}; expected one with a model, or OWNER/NAME of the Hugging Face Hub.")
+    locate_model(name)
+    return _local(options, model=name)
+
+
+def _embedded(name: str, options: _Options) -> BaseChatModel:
+    if name not in EMBEDDED:
+        raise RecipeError(f"unknown embedded language model {name!r}; known: {', '.join(EMBEDDED)}.")
+    locate_model(name)
+    return _local(options, model=name)
+
+
+def _local(options: _Options, **which: str | Path) -> BaseChatModel:
+    if options.base_url is not None or options.api_key_env is not None:
+        raise RecipeError("`base_url` and `api_key_env` are for `openai:` and `ollama:`; a local model takes neither.")
+    from .smollm2 import EmbeddedChatModel
+
+    sampling = {"temperature": options.temperature, "max_tokens": options.max_tokens, "seed": options.seed}
+    return EmbeddedChatModel.model_validate(
+        which | {key: value for key, value in sampling.items() if value is not None}
+    )
+
+
+EMBEDDED = ("smollm2",)
+PROVIDERS: dict[str, Callable[[str, _Options], BaseChatModel]] = {
+    "openai": _openai,
+    "ollama": _ollama,
+    "huggingface": _huggingface,
+    "embedded": _embedded,
+}
