@@ -1,0 +1,1 @@
+"""Layer diffusion of one transparent object, small enough for two CPU cores."""
