@@ -72,15 +72,18 @@ class Report:
     def _rgba(self, index: int) -> ImageRGBA:
         return _to_uint8(premultiplied_to_straight(self.bank.picture(index)))
 
-    def measure(
-        self, prompts: Sequence[str], objects: Sequence[str], *, strength: float
-    ) -> tuple[Figures, list[Image.Image]]:
-        """Paint the prompts, seeds counting from 0, and measure; `objects` are the right names."""
+    def paint(self, prompts: Sequence[str], *, strength: float) -> list[Image.Image]:
+        """One image a prompt, seeds counting from 0."""
         generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
+        images: list[Image.Image] = self.pipeline(prompts, strength=strength, generator=generators).images
+        return images
+
+    def measure(self, prompts: Sequence[str], objects: Sequence[str], *, strength: float) -> Figures:
+        """Paint the prompts and measure; `objects` are the right names."""
         started = time.perf_counter()
-        images = self.pipeline(list(prompts), strength=strength, generator=generators).images
+        images = self.paint(prompts, strength=strength)
         seconds = time.perf_counter() - started
-        return self._figures([np.asarray(image) for image in images], objects, strength, seconds), images
+        return self._figures([np.asarray(image) for image in images], objects, strength, seconds)
 
     def warped_pictures(self, objects: Sequence[str]) -> Figures:
         """The control: banked pictures of the same objects, only warped as a painting's start is."""
@@ -141,21 +144,18 @@ def main(
     prompts = [template.format(name) for name in KNOWN_OBJECTS for template in TEMPLATES]
     objects = [name for name in KNOWN_OBJECTS for _ in TEMPLATES]
     held_out = [entry.label for entry in report.bank.entries if entry.held_out]
-    figures = {"default": report.measure(prompts, objects, strength=0.7)[0]}
-    for strength in (0.5, 0.6, 0.8, 0.9, 1.0):
-        figures[f"strength {strength}"] = report.measure(prompts[::4], objects[::4], strength=strength)[0]
-    for strength in (0.7, 1.0):
-        figures[f"held out, strength {strength}"] = report.measure(
-            [f"a {name}" for name in held_out], held_out, strength=strength
-        )[0]
+    sheet_objects = [name for name in KNOWN_OBJECTS[:SHEET_OBJECTS] for _ in range(2)]
+    images = report.paint([f"a {name}" for name in sheet_objects], strength=0.7)
+    draw_sheet(images, columns=8).save(out / "samples.webp", quality=90)
+    figures = {"default": report.measure(prompts, objects, strength=0.7)}
+    for strength in (0.5, 0.85, 1.0):
+        figures[f"strength {strength}"] = report.measure(prompts[::8], objects[::8], strength=strength)
+    figures["held out"] = report.measure([f"a {name}" for name in held_out], held_out, strength=0.7)
     figures["control: warped pictures"] = report.warped_pictures(objects[::4])
     figures["control: warped held-out pictures"] = report.warped_pictures(held_out)
     for name, row in figures.items():
         logger.info("%s: %s", name, row)
     write_atomically(out / "figures.json", msgspec.json.format(msgspec.json.encode(figures), indent=2))
-    sheet_objects = [name for name in KNOWN_OBJECTS[:SHEET_OBJECTS] for _ in range(2)]
-    images = report.measure([f"a {name}" for name in sheet_objects], sheet_objects, strength=0.7)[1]
-    draw_sheet(images, columns=8).save(out / "samples.webp", quality=90)
 
 
 if __name__ == "__main__":

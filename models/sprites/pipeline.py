@@ -70,7 +70,7 @@ class SpritePipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is n
         """Load weights (safetensors) and picture bank of a folder that `save_pretrained` wrote."""
         pipeline: SpritePipeline = super().from_pretrained(folder, **options)
         pipeline.bank = PictureBank.from_folder(Path(folder) / BANK_FOLDER)
-        pipeline.unet.eval()
+        pipeline.unet.eval().to(memory_format=torch.channels_last)
         return pipeline
 
     def save_pretrained(self, folder: str | Path, **options: object) -> None:
