@@ -93,7 +93,7 @@ class Trainer:
             predicted = predict_picture(self.network, noisy, instant, text)
         loss = mse_loss(velocity(noisy, predicted, instant), velocity(noisy, picture, instant))
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
         self.step += 1

@@ -92,4 +92,4 @@ def _toned_captions(names: tuple[str, ...]) -> list[str]:
 def _embed(text: MiniLM, captions: list[list[str]]) -> list[torch.Tensor]:
     """(captions, 384) for each picture, ready for the network."""
     rows = condition_text(torch.from_numpy(text.embed([caption for group in captions for caption in group])))
-    return list(rows.split([len(group) for group in captions]))
+    return list(torch.split(rows, [len(group) for group in captions]))

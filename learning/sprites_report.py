@@ -109,14 +109,19 @@ class Report:
         )
 
     def _ranks(self, images: list[ImageRGBA], objects: Sequence[str]) -> np.ndarray:
-        """(n,) int: how many names score above the best right one; every name of a fitting picture is right."""
-        scores = self.scorer.score(images, self.names)
-        ranks = []
-        for row, name in zip(scores, objects, strict=True):
+        """(n,) int: how many names score above the best right one; every name of a fitting picture is right.
+
+        An image without a visible pixel ranks last.
+        """
+        ranks = np.full(len(images), len(self.names))
+        visible = [number for number, image in enumerate(images) if image[..., 3].any()]
+        scores = self.scorer.score([images[number] for number in visible], self.names)
+        for number, row in zip(visible, scores, strict=True):
+            name = objects[number]
             right = {other for entry in self.bank.entries if name in entry.names for other in entry.names}
             is_right = np.array([other in right for other in self.names])
-            ranks.append(int((row[~is_right] > row[is_right].max()).sum()))
-        return np.array(ranks)
+            ranks[number] = (row[~is_right] > row[is_right].max()).sum()
+        return ranks
 
 
 def _to_uint8(straight: torch.Tensor) -> ImageRGBA:

@@ -7,6 +7,8 @@ then need not carry the noise of a whole patch (Li and He 2025, "Back to basics"
 
 from __future__ import annotations
 
+import math
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
@@ -65,7 +67,7 @@ def predict_picture(
 
 def condition_text(embeddings: torch.Tensor) -> torch.Tensor:
     """Unit-length text embeddings, scaled to components of variance one."""
-    return embeddings * TEXT_DIM**0.5
+    return embeddings * math.sqrt(TEXT_DIM)
 
 
 def velocity(noisy: torch.Tensor, picture: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
