@@ -219,4 +219,6 @@ def _retone(picture: torch.Tensor, prompt: str, names: Sequence[str]) -> torch.T
 def _patches_to_image(patches: torch.Tensor) -> Image.Image:
     straight = premultiplied_to_straight(from_patches(patches[None])[0])
     straight[3] = ((straight[3] - HAZE) / (1 - 2 * HAZE)).clamp(0, 1)
-    return Image.fromarray((straight.permute(1, 2, 0) * 255).round().byte().numpy(), "RGBA")
+    rgba = (straight.permute(1, 2, 0) * 255).round().byte().numpy()
+    rgba[rgba[..., 3] == 0] = 0
+    return Image.fromarray(rgba)
