@@ -76,6 +76,9 @@ def test_every_package_is_declared() -> None:
         for room in [ROOT, *(ROOT / room for room in FLOORS if (ROOT / room).is_dir())]
         for path in ([room / "__init__.py"] if room == ROOT else room.rglob("__init__.py"))
     }
+    weights = ROOT / "models" / "weights"
+    folders = [weights, *(path for path in weights.rglob("*") if path.is_dir())]
+    found |= {".".join(["maskwright", *folder.relative_to(ROOT).parts]) for folder in folders}
     assert declared == found
 
 
