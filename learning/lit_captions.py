@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from ..models.embeddings import MiniLM
 from ..models.lit import NUM_CLASSES
 from ..models.sprites.tones import TONES
-from .pictures import ObjectPicture, names_of
+from .pictures import ObjectPicture, colourless, names_of
 
 PHRASINGS = ("{}", "a {}", "a photo of a {}", "a single {}")
 
@@ -55,12 +55,6 @@ def caption_objects(pictures: Sequence[ObjectPicture], text: MiniLM) -> Captions
         toned=torch.from_numpy(text.embed(toned)).view(len(pictures), len(TONES), -1),
         class_names=embed_class_names(text),
     )
-
-
-def colourless(names: Sequence[str]) -> str:
-    """The plainest name of an object: its class if it has one, without a colour ("green apple" is "apple")."""
-    plain = names[min(1, len(names) - 2)]
-    return " ".join(word for word in plain.split() if word.lower() not in TONES) or plain
 
 
 def embed_class_names(text: MiniLM) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import tarfile
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -26,6 +26,7 @@ from ..data.records import ImageRGBA
 from ..errors import DatasetError
 from ..models.embeddings import MiniLM
 from ..models.sprites.bank import EMBEDDINGS_NAME, INDEX_NAME, PICTURE_SIZE, BankEntry
+from ..models.sprites.tones import TONES
 from ..tools.cutouts import resize_rgba
 from .object_names import classes_of, is_held_out
 
@@ -111,6 +112,12 @@ def names_of(picture: ObjectPicture, labels: Set[str]) -> tuple[str, ...]:
     """Label, classes that it shows (unless another picture has that very label), and the label with its tags."""
     classes = (name for name in classes_of(picture.label) if name not in labels)
     return tuple(dict.fromkeys([picture.label, *classes, ", ".join([picture.label, *picture.tags[:3]])]))
+
+
+def colourless(names: Sequence[str]) -> str:
+    """The plainest name of an object: its class if it has one, without a colour ("green apple" is "apple")."""
+    plain = names[min(1, len(names) - 2)]
+    return " ".join(word for word in plain.split() if word.lower() not in TONES) or plain
 
 
 def build_bank(tarballs: Path, out: Path) -> int:

@@ -13,6 +13,7 @@ from ..models.sprites.bank import PictureBank, straight_to_premultiplied
 from ..models.sprites.network import PATCH, condition_text
 from ..models.sprites.tones import TONES, recolour
 from ..models.sprites.warp import warp
+from .pictures import colourless
 
 PRIORITY_WEIGHT = 3.0
 """How much more often a class of COCO or of the quickstart is drawn than another object."""
@@ -85,7 +86,7 @@ def _captions(names: tuple[str, ...]) -> list[str]:
 
 def _toned_captions(names: tuple[str, ...]) -> list[str]:
     """Two a tone; a name that holds a colour gives it up."""
-    name = " ".join(word for word in names[min(1, len(names) - 2)].split() if word.lower() not in TONES)
+    name = colourless(names)
     return [template.format(f"{tone} {name}") for tone in TONES for template in ("a {}", "a photo of a {}")]
 
 

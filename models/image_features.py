@@ -69,7 +69,7 @@ def pool_features(
         pixels = pixels.to(place, memory_format=torch.channels_last)  # twice as fast on a CPU
         with torch.inference_mode():
             features = network.forward_head(network.forward_features(pixels), pre_logits=True)
-        return list(features.cpu().numpy())
+        return list(features.float().cpu().numpy())
 
     return np.stack(run_in_batches(run, images, batch_size))
 

@@ -23,10 +23,11 @@ from torch.nn.functional import normalize
 from ..data.masks import mask_to_bbox
 from ..data.records import ImageRGB, ImageRGBA
 from ..errors import BrokenRunError
-from .device import resolve_device, run_in_batches
+from . import image_features
+from .device import resolve_device
 from .embeddings import TEXT_DIM, MiniLM
 from .fetch import locate_model
-from .image_features import IMAGE_DIM, load_network, to_input
+from .image_features import IMAGE_DIM, load_network
 
 MARGIN_RATIO = 0.06
 """Grey left on each side of a cut-out, of its longer side."""
@@ -190,19 +191,7 @@ def pool_features(
         ModelNotFetchedError: lite0 is not in the cache.
         BrokenRunError: no such device.
     """
-    if not images:
-        return np.zeros((0, IMAGE_DIM), np.float32)
-    where = resolve_device(device)
-    network = load_network(where)
-
-    def run(batch: Sequence[ImageRGB | ImageRGBA]) -> list[npt.NDArray[np.float32]]:
-        pixels = torch.stack([to_input(_without_border(image)) for image in batch])
-        pixels = pixels.to(where, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            pooled = network.forward_head(network.forward_features(pixels), pre_logits=True)
-        return list(pooled.float().cpu().numpy())
-
-    return np.stack(run_in_batches(run, images, batch_size))
+    return image_features.pool_features([_without_border(image) for image in images], device, batch_size)
 
 
 def _without_border(image: ImageRGB | ImageRGBA) -> ImageRGB | ImageRGBA:

@@ -13,10 +13,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from ..embeddings import TEXT_DIM
 from .bank import PICTURE_SIZE
 
 PATCH = 3
-TEXT_DIM = 384
 MIN_TIME = 0.05
 """Velocity is (z - x) / t; below this time t stands still in the denominator."""
 
