@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from .errors import InputError, MaskwrightError
+
+if TYPE_CHECKING:
+    from .memory.prompt_history import PromptHistory
 
 app = typer.Typer(
     name="maskwright",
@@ -22,6 +25,9 @@ app = typer.Typer(
 
 models_app = typer.Typer(help="The models that recipes name: what there is, where it is kept.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+
+memory_app = typer.Typer(help="The prompts that runs remember, and what came of each.", no_args_is_help=True)
+app.add_typer(memory_app, name="memory")
 
 
 class DataFormat(StrEnum):
@@ -57,6 +63,11 @@ FormatOption = Annotated[DataFormat | None, typer.Option("--format", help="Forma
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="A setting, key.sub=value; repeatable.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the run; the same as --set plan.seed=N.")]
 MODEL_HELP = "Name in `maskwright models list`, or OWNER/NAME[@REVISION] of the Hugging Face Hub."
+MemoryOption = Annotated[
+    Path | None, typer.Option("--path", help="Folder of the memory.  [default: .maskwright/memory]")
+]
+ClassOption = Annotated[str | None, typer.Option("--class", help="Only prompts of this class.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="Only prompts of this run, by its id.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Most work items; the same as --set budget.items=N.")]
 
 
@@ -196,6 +207,88 @@ def where_model(name: Annotated[str, typer.Argument(help=MODEL_HELP)]) -> None:
     from .models.fetch import locate_model
 
     typer.echo(locate_model(name))
+
+
+@memory_app.command("list", epilog="Example:  maskwright memory list")
+def list_memory(path: MemoryOption = None, category: ClassOption = None, run_id: RunOption = None) -> None:
+    """Show each class that is remembered: prompts, images kept, and its best prompt."""
+    from .console import show_remembered_classes
+    from .memory.browse import summarize
+
+    show_remembered_classes(summarize(_open_memory(path).records(category, run_id)))
+
+
+@memory_app.command("show", epilog="Example:  maskwright memory show --class dog --limit 5")
+def show_memory(
+    path: MemoryOption = None,
+    category: ClassOption = None,
+    run_id: RunOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most prompts.")] = 20,
+) -> None:
+    """Show prompts, the best first, with why images of each were rejected."""
+    from .console import show_prompts
+    from .memory.prompt_records import best_first
+
+    show_prompts(best_first(_open_memory(path).records(category, run_id)), limit)
+
+
+@memory_app.command("export", epilog="Example:  maskwright memory export prompts.jsonl --class dog")
+def export_memory(
+    target: Annotated[Path, typer.Argument(metavar="[FILE]", help="File to write; - is standard output.")] = Path("-"),
+    path: MemoryOption = None,
+    category: ClassOption = None,
+    run_id: RunOption = None,
+) -> None:
+    """Write every prompt with all that is known of it, one JSON object a line."""
+    from .console import console
+    from .memory.browse import to_json_lines, write_new_file
+
+    records = _open_memory(path).records(category, run_id)
+    if target == Path("-"):
+        typer.echo(to_json_lines(records), nl=False)
+        return
+    write_new_file(target, to_json_lines(records))
+    console.print(f"{len(records)} prompts written to {target}", soft_wrap=True, highlight=False)
+
+
+@memory_app.command(
+    "prune",
+    epilog="Examples:  maskwright memory prune --older-than 90 --keep-best 20 --dry-run  ·  "
+    "maskwright memory prune --run 3f2a --yes",
+)
+def prune_memory(
+    path: MemoryOption = None,
+    category: ClassOption = None,
+    run_id: RunOption = None,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="DAYS", help="Only prompts older than this.")
+    ] = None,
+    keep_best: Annotated[int, typer.Option(min=0, help="Best prompts of each class that stay.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be forgotten.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Forget them.")] = False,
+) -> None:
+    """Forget prompts: all that meet every condition given, but the best."""
+    from .console import console
+    from .memory.browse import choose_forgotten
+
+    history = _open_memory(path)
+    forgotten = choose_forgotten(history.records(category, run_id), older_than_days=older_than, keep_best=keep_best)
+    if dry_run or not forgotten:
+        console.print(f"{len(forgotten)} prompts would be forgotten", highlight=False)
+        return
+    if not yes:
+        raise InputError(
+            f"{len(forgotten)} prompts would be forgotten. Say --yes to do it, or --dry-run to look first."
+        )
+    history.remove([record.record_id for record in forgotten])
+    console.print(f"{len(forgotten)} prompts forgotten", highlight=False)
+
+
+def _open_memory(path: Path | None) -> PromptHistory:
+    from .configs.memory import MemorySettings
+    from .memory.prompt_history import open_existing_history
+
+    return open_existing_history(MemorySettings() if path is None else MemorySettings(path=path))
 
 
 def main() -> NoReturn:

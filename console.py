@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -27,6 +28,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from .data.records import Findings
     from .graphs.pipeline import Prepared, RunOutcome
+    from .memory.browse import ClassSummary
+    from .memory.prompt_records import PromptRecord
     from .models.catalogue import Model
 
 console = Console()
@@ -126,20 +129,53 @@ def show_plan(prepared: Prepared) -> None:
             "" if sources is None else str(sources) if sources else "[red]none[/]",
         )
     console.print(table)
-    items = len(prepared.work.items)
-    agent, workers = prepared.recipe.agents.image_agent, prepared.recipe.budget.workers
-    low, high = (items * rounds * SECONDS_PER_PAINT / workers for rounds in (1, agent.max_rounds))
+    items = prepared.work.items
+    low, high = _estimate(prepared)
     console.print(
-        f"{items} work items in {prepared.work.num_waves} waves; {items} to {items * agent.max_rounds} paints; "
-        f"roughly {_duration(low)} to {_duration(high)} with {workers} workers; no paid calls, 0.00 USD."
+        f"{len(items)} work items in {prepared.work.num_waves} waves; {low.images} to {high.images} paints; roughly "
+        f"{_duration(low.seconds)} to {_duration(high.seconds)} with the embedded models on two cores; "
+        "hosted models cost what their prices say."
+        if prepared.recipe.agents.text_agent
+        else f"{len(items)} work items in {prepared.work.num_waves} waves; {low.images} to {high.images} paints; "
+        f"roughly {_duration(low.seconds)} to {_duration(high.seconds)} with {prepared.recipe.budget.workers} workers; "
+        "no paid calls, 0.00 USD."
     )
+    if prepared.work.unpainted:
+        names = ", ".join(prepared.work.unpainted)
+        console.print(f"[yellow]The T-Agent cannot paint or judge these; left to the I-Agent:[/] {names}")
     if prepared.work.without_source:
-        console.print(f"[yellow]No instance to start from:[/] {', '.join(prepared.work.without_source)}")
+        console.print(f"[yellow]Nothing to start from:[/] {', '.join(prepared.work.without_source)}")
     show_findings(prepared.dataset.findings)
 
 
-SECONDS_PER_PAINT = 0.08
+SECONDS_PER_VARIATION = 0.08
 """Of the variation painter with measures at about 300 px, on one core of a server."""
+SECONDS_PER_SPRITE = 1.0
+"""Of the embedded painter and scorer, on two cores of a server."""
+SECONDS_PER_PROMPT = 2.0
+"""Of the embedded language model."""
+
+
+class Estimate(NamedTuple):
+    images: int
+    seconds: float
+
+
+def _estimate(prepared: Prepared) -> tuple[Estimate, Estimate]:
+    """Least and most that a plan may cost: every item accepted at once, every item at its last round."""
+    agents, work = prepared.recipe.agents, prepared.work
+    num_text = sum(item["agent"] == "text_agent" for item in work.items)
+    num_image = len(work.items) - num_text
+    text, image = agents.text_agent, agents.image_agent
+    found = []
+    for text_rounds, image_rounds in ((1, 1), (text.max_rounds if text else 0, image.max_rounds if image else 0)):
+        prompts = num_text * text_rounds
+        sprites = prompts * text.images_per_prompt if text else 0
+        variations = num_image * image_rounds
+        seconds = prompts * SECONDS_PER_PROMPT + sprites * SECONDS_PER_SPRITE
+        seconds += variations * SECONDS_PER_VARIATION / prepared.recipe.budget.workers
+        found.append(Estimate(sprites + variations, seconds))
+    return found[0], found[1]
 
 
 def show_outcome(outcome: RunOutcome) -> None:
@@ -150,7 +186,8 @@ def show_outcome(outcome: RunOutcome) -> None:
     console.print(
         f"[{colour}]{content['status']}[/]: {content['accepted']} new instances in {content['scenes']} scenes "
         f"({items['accepted']} items accepted, {items['exhausted']} exhausted, {items['failed']} failed, "
-        f"{items['held']} held; {images['painted']} painted, {images['rejected']} rejected)",
+        f"{items['held']} held, {items['spared']} not needed; {images['painted']} painted, "
+        f"{images['rejected']} rejected)",
         highlight=False,
     )
     if content["scenes"] and content["status"] != "interrupted":
@@ -189,6 +226,39 @@ def show_models(models: Iterable[Model]) -> None:
         table.add_row(model.name, f"[{colour}]{state}[/]", size, model.licence, model.description)
     console.print(table)
     console.print(f"cache  {cache_folder()}", soft_wrap=True, highlight=False)
+
+
+def show_remembered_classes(summaries: Sequence[ClassSummary]) -> None:
+    """One row a class."""
+    table = Table(title="Prompt memory", title_justify="left")
+    for name in ("class", "prompts", "painted", "kept", "best prompt"):
+        table.add_column(name, justify="right" if name in ("prompts", "painted", "kept") else "left")
+    for summary in summaries:
+        counts = (summary.num_prompts, summary.num_painted, summary.num_kept)
+        table.add_row(*map(escape, (summary.category, *map(str, counts), summary.best.prompt)))
+    console.print(table)
+
+
+def show_prompts(records: Sequence[PromptRecord], limit: int) -> None:
+    """One row a prompt, in the order given, and how many were left out."""
+    from .memory.prompt_records import LIKENESS
+
+    table = Table(title="Prompts", title_justify="left")
+    for name in ("class", "kept", "image-text", "prompt", "rejected for", "id"):
+        table.add_column(name, justify="right" if name in ("kept", "image-text") else "left", overflow="fold")
+    for record in records[:limit]:
+        likeness = record.scores.get(LIKENESS)
+        table.add_row(
+            escape(record.category),
+            f"{record.num_kept}/{record.num_painted}",
+            "" if likeness is None else f"{likeness:.2f}",
+            escape(record.prompt),
+            escape("; ".join(record.reasons)),
+            escape(record.record_id),
+        )
+    console.print(table)
+    if len(records) > limit:
+        console.print(f"{len(records) - limit} more; see --limit, or `maskwright memory export`", highlight=False)
 
 
 def _duration(seconds: float) -> str:

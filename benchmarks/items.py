@@ -26,7 +26,7 @@ from rich.table import Table
 from maskwright.configs.agents import InstanceLimits, VariationSettings
 from maskwright.graphs.pipeline import run_recipe
 from maskwright.tools import registry
-from maskwright.tools.judging.limits import LimitJudge
+from maskwright.tools.judging.limits import LimitJudge, instance_bounds
 from maskwright.tools.judging.measures import measure_instance
 from maskwright.tools.protocols import Painted, PaintRequest
 
@@ -95,7 +95,7 @@ def plain_loop(data: Path, out: Path, count: int) -> float:
         np.dstack([np.array(Image.open(p))[30:54, 40:72], np.full((24, 32), 255, np.uint8)])
         for p in sorted((data / "images/train").iterdir())
     ]
-    judge = LimitJudge(InstanceLimits())
+    judge = LimitJudge(instance_bounds(InstanceLimits()))
     started = time.perf_counter()
     for number in range(count):
         source = sources[number % len(sources)]

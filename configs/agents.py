@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .diffusion import DiffusionSettings, LayeredSettings
+from .hosted import HostedSettings
+from .judging import PaintedLimits, SimilaritySettings
+from .layer_diffusion import LayerDiffusionSettings
+from .masking import BestOfSettings, BirefnetSettings, ConceptSettings, GrabCutSettings, SamSettings
+from .sprites import SpritesSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -71,9 +78,52 @@ class ImageAgentSettings(BaseModel):
     sources: SourceSettings = SourceSettings()
 
 
+class TextAgentSettings(BaseModel):
+    """The T-Agent: new instances from words (InstaDA, arXiv 2509.02973)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    painter: str = Field("embedded:sprites", description="name of the painter")
+    masker: str = Field("alpha", description="name of the masker")
+    images_per_prompt: int = Field(4, ge=1, le=64, description="images painted for one prompt")
+    min_yield: Share = Field(0.5, description="share of a prompt's images to be kept; below it the prompt is rethought")
+    max_rounds: int = Field(3, ge=1, le=50, description="prompts that an item may cost")
+    quota_share: Share = Field(0.5, description="share of a class's quota, where the I-Agent can fill the rest")
+    items_per_wave: int = Field(
+        1, ge=1, le=256, description="items of one class that start from the same memory; more fill bigger batches"
+    )
+    strength: Share = Field(0.7, description="how far the first round departs from the painter's start, if it has one")
+    strength_step: Share = Field(0.15, description="change of strength when a prompt is rethought")
+    min_strength: Share = Field(0.4, description="least strength that rethinking may come to")
+    max_strength: Share = Field(0.95, description="most strength that rethinking may come to")
+    max_rewrites: int = Field(
+        1, ge=0, le=10, description="how often a prompt is written anew that is too like a remembered one"
+    )
+    max_crops: int = Field(16, ge=0, le=1000, description="real instances of a class that images are compared with")
+    limits: PaintedLimits = PaintedLimits()
+    similarity: SimilaritySettings = SimilaritySettings()
+    sprites: SpritesSettings = SpritesSettings()
+    diffusion: DiffusionSettings | None = Field(None, description="settings of the painter `diffusion`")
+    layer_diffusion: LayerDiffusionSettings | None = Field(None, description="of the painter `layer_diffusion`")
+    layered: LayeredSettings | None = Field(None, description="of the painter `layered`")
+    hosted: HostedSettings | None = Field(None, description="of the painter `hosted`")
+    grabcut: GrabCutSettings = GrabCutSettings()
+    sam: SamSettings | None = Field(None, description="settings of the masker `sam`")
+    concept: ConceptSettings | None = Field(None, description="of the masker `concept`")
+    birefnet: BirefnetSettings | None = Field(None, description="of the masker `birefnet`")
+    best_of: BestOfSettings | None = Field(None, description="of the masker `best_of`")
+
+
 class AgentsSettings(BaseModel):
     """Which agents work; an agent that is not named does not."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image_agent: ImageAgentSettings = Field(description="the I-Agent")
+    text_agent: TextAgentSettings | None = Field(None, description="the T-Agent")
+    image_agent: ImageAgentSettings | None = Field(None, description="the I-Agent")
+
+    @model_validator(mode="after")
+    def _someone_works(self) -> AgentsSettings:
+        if self.text_agent is None and self.image_agent is None:
+            raise ValueError("no agent is named; expected text_agent, image_agent, or both")
+        return self

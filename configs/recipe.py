@@ -6,6 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import yaml
@@ -17,6 +18,8 @@ from .budget import BudgetSettings
 from .compose import ComposeSettings
 from .data import DataSettings
 from .export import ExportSettings
+from .llm import LLMSettings
+from .memory import MemorySettings
 from .plan import PlanSettings
 
 RECIPE_FOLDER = Path(__file__).parent
@@ -31,6 +34,8 @@ class Recipe(BaseModel):
     agents: AgentsSettings
     plan: PlanSettings = PlanSettings()
     compose: ComposeSettings = ComposeSettings()
+    llm: LLMSettings = LLMSettings()
+    memory: MemorySettings = MemorySettings()
     budget: BudgetSettings = Field(default_factory=BudgetSettings)
     export: ExportSettings = ExportSettings()
 
@@ -39,9 +44,14 @@ class Recipe(BaseModel):
 
         The data set counts by content, not by the path it was read from.
         """
-        settings = self.model_dump(mode="json", exclude={"budget": True, "data": {"path", "images", "format"}})
+        settings = self.model_dump(mode="json", exclude=self._unfingerprinted())
         encoded = orjson.dumps({"settings": settings, "data": dataset_digest}, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(encoded).hexdigest()
+
+    def _unfingerprinted(self) -> dict[str, Any]:
+        """What cannot change a result; without a T-Agent, language models and memory neither."""
+        without = {"budget": True, "data": {"path", "images", "format"}, "memory": {"path"}}
+        return without if self.agents.text_agent else without | {"llm": True, "memory": True}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

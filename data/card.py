@@ -140,11 +140,11 @@ def _class_table(summary: RunSummary) -> str:
 
 def _making(summary: RunSummary) -> str:
     painted, rejected = summary.images.get("painted", 0), summary.images.get("rejected", 0)
-    painter = " ".join(summary.painter.get(key, "") for key in ("name", "revision")).strip()
+    painters = [f"{one.get('name', '')} {one.get('revision', '')}".strip() for one in summary.painters.values()]
     facts = {
         "written by": f"maskwright {summary.maskwright}".strip(),
         "recipe": summary.recipe,
-        "painter": painter,
+        "painter": ", ".join(painters),
         "seed": "" if summary.seed is None else str(summary.seed),
         "images painted": f"{painted:,}, of which {rejected:,} were rejected",
         "fingerprint": summary.fingerprint,

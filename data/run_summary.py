@@ -63,8 +63,8 @@ class RunSummary(msgspec.Struct, frozen=True, rename={"accepted_share": "yield"}
     classes: tuple[ClassSummary, ...] = ()
     rejections: dict[str, int] = {}
     hints: tuple[str, ...] = ()
-    painter: dict[str, str] = {}
-    """Its name and revision."""
+    painters: dict[str, dict[str, str]] = {}
+    """By agent: name and revision."""
     seed: int | None = None
     formats: tuple[str, ...] = ("coco", "yolo")
     """Folders of RUN/dataset."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from ..configs.recipe import builtin_recipes, load_recipe
+from ..configs.recipe import Recipe, builtin_recipes, load_recipe
 from ..errors import RecipeError
 from ..models.catalogue import EMBEDDED_PREFIX, MODELS, Model, find_model
 from ..models.fetch import check_model
-from ..tools.registry import PAINTERS
+from ..tools.registry import PAINTERS, TEXT_PAINTERS
 
 CORE_PACKAGES = ("torch", "torchvision", "kornia", "diffusers", "transformers", "langgraph", "langchain", "chromadb")
 EXTRAS = {"ultralytics": "pip install 'maskwright[yolo]' (AGPL-3.0), for training YOLO on the result"}
@@ -27,14 +27,28 @@ def check_installation() -> list[Check]:
 
 
 def models_of_recipe(name_or_path: str) -> list[str]:
-    """Models that a recipe names, as `embedded:NAME`, anywhere in its settings; without repetition, in their order.
+    """Models that a recipe works with, those that they need included; without repetition.
 
     Raises:
         RecipeError: no such recipe, or it is malformed.
         UnknownModelError: it names a model that the catalogue does not have.
     """
-    named = _texts(load_recipe(name_or_path).model_dump(mode="json"))
-    return list(dict.fromkeys(find_model(text).name for text in named if text.startswith(EMBEDDED_PREFIX)))
+    return embedded_models(load_recipe(name_or_path))
+
+
+def embedded_models(recipe: Recipe) -> list[str]:
+    """Models that settings name as `embedded:NAME`, and what these need, in their order.
+
+    Raises:
+        UnknownModelError: the catalogue does not have one.
+    """
+    settings = recipe.model_dump(mode="json")
+    if recipe.agents.text_agent is None:  # nobody writes, nobody remembers
+        settings |= {"llm": None, "memory": None}
+    if not recipe.memory.enabled:
+        settings["memory"] = None
+    named = [find_model(text) for text in _texts(settings) if text.startswith(EMBEDDED_PREFIX)]
+    return list(dict.fromkeys(name for model in named for name in (model.name, *model.needs)))
 
 
 def _texts(settings: object) -> Iterator[str]:
@@ -83,8 +97,15 @@ def _check_recipe(name: str) -> Check:
         recipe = load_recipe(name)
     except RecipeError as exc:
         return (f"recipe {name}", str(exc), False)
-    painter = recipe.agents.image_agent.painter
-    if painter not in PAINTERS:
-        return (f"recipe {name}", f"its painter {painter!r} is not known", False)
+    painters = [
+        *([recipe.agents.text_agent.painter] if recipe.agents.text_agent else []),
+        *([recipe.agents.image_agent.painter] if recipe.agents.image_agent else []),
+    ]
+    unknown = [name for name in painters if name not in (PAINTERS | TEXT_PAINTERS)]
+    if unknown:
+        return (f"recipe {name}", f"its painter {unknown[0]!r} is not known", False)
     data = "brings its own photographs" if recipe.data.path else "needs --data PATH"
-    return (f"recipe {name}", f"painter {painter}: no weights, no GPU, no network; {data}", True)
+    missing = [model for model in embedded_models(recipe) if check_model(MODELS[model]).path is None]
+    if missing:
+        return (f"recipe {name}", f"needs models; run `maskwright models fetch {' '.join(missing)}`", False)
+    return (f"recipe {name}", f"painters {', '.join(painters)}: no GPU, no network; {data}", True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 
 from .services import ItemT, ResultT
 
@@ -26,7 +27,7 @@ class ThreadExecutor:
                     item = next(waiting, None)
                     if item is None:
                         break
-                    running.add(pool.submit(work, item))
+                    running.add(pool.submit(copy_context().run, work, item))
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)

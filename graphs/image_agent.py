@@ -9,22 +9,21 @@ cut_out ─> vary ─> measure ─> judge ─┬─ enough ────> finish_
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import Literal, TypedDict, cast
 
-from langgraph.errors import NodeError
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Command
 
-from ..errors import BrokenRunError, ImageDecodeError, SampleError
-from ..memory.entries import Attempt, Ending, Instance, ItemResult, Source, WorkItem
+from ..errors import ImageDecodeError, SampleError
+from ..memory.entries import Attempt, Ending, Instance, ItemResult, Source, WorkItem, no_cost
 from ..tools.judging.measures import measure_instance, perceptual_hash
 from ..tools.protocols import PaintRequest
+from .items import image_seed, recover
 from .services import ImageAgentServices
 from .state import ImageAgentState
+from .tracing import traced_as
 
 Services = Runtime[ImageAgentServices]
 ImageAgentGraph = CompiledStateGraph[ImageAgentState, ImageAgentServices, ImageAgentState, ImageAgentState]
@@ -54,12 +53,6 @@ class ReviseUpdate(TypedDict):
 
 class FinishUpdate(TypedDict):
     ending: Ending
-
-
-def image_seed(run_seed: int, item_id: str, round_number: int, index: int) -> int:
-    """Seed of one image: the same whatever the order of work, the batch, or a resume."""
-    digest = hashlib.sha256(f"{run_seed}\0{item_id}\0{round_number}\0{index}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def cut_out(state: ImageAgentState, runtime: Services) -> CutOutUpdate:
@@ -104,6 +97,7 @@ def vary(state: ImageAgentState, runtime: Services) -> CandidateUpdate:
     return {
         "candidate": {
             "round": state["round"],
+            "index": 0,
             "seed": request.seed,
             "strength": state["strength"],
             "artifact": services.artifacts.put_image(painted.rgba),
@@ -171,16 +165,6 @@ def finish_failed(state: ImageAgentState) -> FinishUpdate:
     return {"ending": "failed"}
 
 
-def recover(state: ImageAgentState, error: NodeError) -> Command[Literal["finish_failed", "finish_exhausted"]]:
-    """A bad sample exhausts its item, a broken run stops everything, and the rest fails this item alone."""
-    if isinstance(error.error, BrokenRunError | MemoryError) or not isinstance(error.error, Exception):
-        raise error.error
-    reason = f"{error.node}: {type(error.error).__name__}: {error.error}"
-    if isinstance(error.error, SampleError):
-        return Command(update={"reason": reason}, goto="finish_exhausted")
-    return Command(update={"reason": reason}, goto="finish_failed")
-
-
 def build_image_agent_graph() -> ImageAgentGraph:
     """The I-Agent for one work item; its context is `ImageAgentServices`."""
     graph = StateGraph(ImageAgentState, context_schema=ImageAgentServices)
@@ -206,7 +190,9 @@ def make_item(graph: ImageAgentGraph, item: WorkItem, services: ImageAgentServic
     state = cast(
         "ImageAgentState",
         graph.invoke(
-            {"item": item, "round": 1, "strength": services.settings.strength, "attempts": []}, context=services
+            {"item": item, "round": 1, "strength": services.settings.strength, "attempts": []},
+            context=services,
+            config=traced_as(item),
         ),
     )
     attempts = state["attempts"]
@@ -221,6 +207,8 @@ def make_item(graph: ImageAgentGraph, item: WorkItem, services: ImageAgentServic
         "painter": {"name": services.painter.name, "revision": services.painter.revision},
         "attempts": attempts,
         "instances": [_to_instance(item, attempt, services) for attempt in kept],
+        "rounds": [],
+        "cost": no_cost(),
         "seconds": round(time.perf_counter() - started, 4),
     }
 
@@ -232,4 +220,5 @@ def _to_instance(item: WorkItem, attempt: Attempt, services: ImageAgentServices)
         "phash": f"{perceptual_hash(services.artifacts.get_image(attempt['artifact'])):016x}",
         "truncated_sides": attempt["truncated_sides"],
         "round": attempt["round"],
+        "index": attempt["index"],
     }

@@ -17,6 +17,7 @@ from .product import AugmentedDataset
 from .provenance import write_provenance
 from .record import Status, describe_dataset, hints, tally
 from .run_services import RunServices
+from .tracing import write_trace
 
 
 def export_product(services: RunServices) -> None:
@@ -43,13 +44,15 @@ def export_product(services: RunServices) -> None:
     record.product_digest = digest
 
 
-def finish(services: RunServices, *, stopped: bool) -> None:
+def finish(services: RunServices, *, stopped: bool, spent: str) -> None:
     """State the outcome in run.json, the card and the report."""
-    status = _status(services, stopped)
-    content = _content(services, status)
+    status = _status(services, stopped, spent)
+    content = _content(services, status, spent)
     whole = services.record.write(status, content)
     if not stopped and services.pool.instances:
         write_or_stop(services.folder / "dataset" / "README.md", dataset_card(whole).encode())
+    with breaking_the_run(services.folder):
+        write_trace(services.folder / "trace.jsonl", services.folder.name, _results(services))
     with services.record.timed("report"):
         services.progress.start("report", 1)
         build_report(services.folder)
@@ -57,14 +60,14 @@ def finish(services: RunServices, *, stopped: bool) -> None:
     services.record.write(status, content)  # once more, with the seconds that the report took
 
 
-def _status(services: RunServices, stopped: bool) -> Status:
+def _status(services: RunServices, stopped: bool, spent: str) -> Status:
     if stopped:
         return "interrupted"
     nothing = services.work.items and not services.pool.instances
-    return "partial" if nothing or services.pool.endings["failed"] else "done"
+    return "partial" if nothing or spent or services.pool.endings["failed"] else "done"
 
 
-def _content(services: RunServices, status: Status) -> dict[str, object]:
+def _content(services: RunServices, status: Status, spent: str = "") -> dict[str, object]:
     findings = Findings()
     for source in (services.dataset.findings, services.findings):
         findings.update(source)
@@ -72,13 +75,16 @@ def _content(services: RunServices, status: Status) -> dict[str, object]:
         "dataset": describe_dataset(services.dataset, services.dataset_digest),
         "findings": findings.as_json(),
         **tally(services.work, services.pool),
-        "painter": {"name": services.painter.name, "revision": services.painter.revision},
+        "painters": {
+            agent: {"name": crew.painter.name, "revision": crew.painter.revision}
+            for agent, crew in services.crews.items()
+        },
         "seed": services.recipe.plan.seed,
         "formats": list(services.recipe.export.formats),
         "originals": services.recipe.export.originals,
         "scenes": len(services.record.scene_ids),
         "unplaced": _unplaced(services) if status in ("done", "partial") else [],
-        "hints": hints(services.recipe, services.work, services.pool, services.folder, status),
+        "hints": hints(services.recipe, services.work, services.pool, services.folder, status, spent),
     }
 
 

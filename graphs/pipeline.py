@@ -21,17 +21,19 @@ from ..data.splits import dataset_digest, set_val_aside
 from ..errors import BrokenRunError, DatasetError, RecipeError, RunFolderError
 from ..memory.artifacts import ArtifactStore, write_or_stop
 from ..memory.ledger import Ledger
+from ..models.fetch import locate_model
 from ..tools.composing.harmonization import build_harmonizer
 from ..tools.composing.placement import measure_sizes
-from ..tools.judging.limits import LimitJudge
-from ..tools.registry import build_painter
+from .checkup import embedded_models
 from .composition import Backgrounds, SceneServices
 from .executor import ThreadExecutor
+from .pool import Pool
 from .record import RunRecord, read_run_json
 from .run_services import RunServices
 from .services import Progress
-from .sources import DatasetSources
+from .tracing import langsmith_tracing, traced_run
 from .work import WorkPlan, plan_work
+from .workshop import Workshop, knows_class
 
 Resume = Literal["never", "always", "if_possible"]
 BYTES_PER_ITEM = 400_000
@@ -86,15 +88,18 @@ def plan_recipe(
     Raises:
         RecipeError: the recipe is wrong.
         DatasetError: the data set is wrong.
+        ModelNotFetchedError: a model that the recipe names is not in the cache.
     """
     settings = load_recipe(recipe, [*overrides, *_shorthands(data, data_format, seed, limit)])
+    for name in embedded_models(settings):
+        locate_model(name)
     dataset = set_val_aside(_open_dataset(settings.data), settings.data.val_share)
     if not any(image.split == "train" for image in dataset.images):
         raise DatasetError(
             f"{dataset.root}: has no training images; splits found: {', '.join(dataset.splits)}. "
             "Give the folder or file that holds the training split"
         )
-    return Prepared(settings, dataset, dataset_digest(dataset), plan_work(dataset, settings))
+    return Prepared(settings, dataset, dataset_digest(dataset), plan_work(dataset, settings, knows_class(settings)))
 
 
 def run_recipe(
@@ -139,12 +144,13 @@ def run_recipe(
     from .run import build_run_graph  # LangGraph takes seconds to import, and a finished run does without
 
     recursion_limit = prepared.work.num_waves + 20
-    build_run_graph().invoke(_START, context=services, config={"recursion_limit": recursion_limit})  # type: ignore[call-overload]
+    with langsmith_tracing():
+        build_run_graph().invoke(_START, context=services, config=traced_run(folder, name, recursion_limit))  # type: ignore[call-overload]
     content = read_run_json(folder) or {}
     return RunOutcome(folder, EXIT_CODES[str(content["status"])], content)
 
 
-_START = {"num_items": 0, "num_waves": 0, "wave": 0, "num_accepted": 0, "num_scenes": 0, "stopped": False}
+_START = {"num_items": 0, "num_waves": 0, "wave": 0, "num_accepted": 0, "num_scenes": 0, "stopped": False, "spent": ""}
 
 
 def _shorthands(data: Path | None, data_format: str | None, seed: int | None, limit: int | None) -> list[str]:
@@ -202,10 +208,11 @@ def _read_complete(folder: Path, prepared: Prepared) -> dict[str, object] | None
         return None
     planned = {item["item_id"] for item in prepared.work.items}
     items = content.get("items")
-    counted = items.get("planned") if isinstance(items, dict) else None
+    counted, spared = (items.get("planned"), items.get("spared", 0)) if isinstance(items, dict) else (None, 0)
     exported = (folder / "dataset" / "provenance.jsonl").is_file() or not content.get("accepted")
     reported = (folder / "report.html").is_file()
-    if counted != len(planned) or not exported or not reported or not planned <= set(Ledger(folder / "items").ids()):
+    missing = len(planned - set(Ledger(folder / "items").ids()))
+    if counted != len(planned) or not exported or not reported or missing > spared:
         return None
     return content
 
@@ -252,21 +259,20 @@ def _build_services(
         progress=progress,
         is_stopped=stop.is_set,
     )
-    agent = recipe.agents.image_agent
+    record = RunRecord(folder, name, fingerprint)
+    shop = Workshop(recipe, dataset, folder, artifacts, executor, stop, record)
     return RunServices(
         recipe=recipe,
         folder=folder,
         dataset=dataset,
         work=prepared.work,
-        painter=build_painter(agent),
-        judge=LimitJudge(agent.limits),
-        sources=DatasetSources(dataset),
+        crews=shop.build_crews(),
         artifacts=artifacts,
         items=Ledger(folder / "items"),
         scene_services=scene_services,
-        executor=executor,
         progress=progress,
         stop=stop,
-        record=RunRecord(folder, name, fingerprint),
+        record=record,
         dataset_digest=prepared.digest,
+        pool=Pool(recipe.budget.prices),
     )

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 
+from ..configs.budget import TokenPrice
 from ..memory.entries import ItemResult
 from .composition import PooledInstance
+from .costs import Ledgered
+
+LIKENESSES = ("image_text", "image_image")
+"""Scores by which a class's own thresholds are set."""
 
 
 class Pool:
     """Accepted instances and the tallies of a run; it grows only between waves."""
 
-    def __init__(self) -> None:
+    def __init__(self, prices: Mapping[str, TokenPrice] | None = None) -> None:
+        self.costs = Ledgered(prices or {})
+        self.scores: defaultdict[int, list[Mapping[str, float]]] = defaultdict(list)
+        self.accepted_by_agent: Counter[tuple[str, int]] = Counter()
+        self.num_spared = 0
         self.hashes: defaultdict[int, list[int]] = defaultdict(list)
         self.instances: list[PooledInstance] = []
         self.endings: Counter[str] = Counter()
@@ -28,12 +38,17 @@ class Pool:
         """Take over one finished item."""
         item, attempts = result["item"], result["attempts"]
         self.endings[result["ending"]] += 1
+        self.costs.add(result["cost"])
+        self.accepted_by_agent[item["agent"], item["category_id"]] += len(result["instances"])
         if result["unreadable_image"]:
             self.unreadable_images.add(result["unreadable_image"])
         self.painted_by_class[item["category"]] += len(attempts)
         self.accepted_by_class[item["category"]] += len(result["instances"])
         for attempt in attempts:
             self.rejections.update(c["name"] for c in attempt["criteria"] if c["outcome"] != "meet")
+            likenesses = {name: attempt["measures"][name] for name in LIKENESSES if name in attempt["measures"]}
+            if likenesses:
+                self.scores[item["category_id"]].append(likenesses)
         for instance in result["instances"]:
             self.hashes[item["category_id"]].append(int(instance["phash"], 16))
             source = result["source"]

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
 from .. import __version__
 from ..data.files import open_atomically
 from ..memory.entries import ItemResult, SceneResult
+
+PROMPT_FACTS: tuple[Literal["prompt", "elements", "rung", "template", "novelty"], ...] = (
+    "prompt",
+    "elements",
+    "rung",
+    "template",
+    "novelty",
+)
 
 
 def write_provenance(path: Path, results: Iterable[ItemResult], scenes: Iterable[SceneResult]) -> None:
@@ -26,10 +35,12 @@ def write_provenance(path: Path, results: Iterable[ItemResult], scenes: Iterable
 
 def _lines(results: Iterable[ItemResult], places: dict[str, list[str]]) -> Iterator[dict[str, object]]:
     for result in results:
-        attempts = {attempt["round"]: attempt for attempt in result["attempts"]}
+        attempts = {(attempt["round"], attempt["index"]): attempt for attempt in result["attempts"]}
+        rounds = {one["round"]: one for one in result["rounds"]}
         source = result["source"]
         for instance in result["instances"]:
-            attempt = attempts[instance["round"]]
+            attempt = attempts[instance["round"], instance["index"]]
+            told = rounds.get(instance["round"])
             yield {
                 "instance_id": instance["instance_id"],
                 "source": "synthetic",
@@ -39,12 +50,19 @@ def _lines(results: Iterable[ItemResult], places: dict[str, list[str]]) -> Itera
                 "category_id": result["item"]["category_id"],
                 "parent": source and {"file_name": source["file_name"], "annotation_id": source["annotation_id"]},
                 "painter": result["painter"] | {"strength": attempt["strength"], "parameters": attempt["parameters"]},
+                "prompt": told and {name: told[name] for name in PROMPT_FACTS},
+                "prompt_lineage": [one["prompt"] for one in result["rounds"] if one["round"] < instance["round"]],
                 "seed": attempt["seed"],
                 "round": attempt["round"],
                 "scores": attempt["measures"],
                 "verdict": {"accepted": True, "criteria": attempt["criteria"]},
-                "licence": {"source": (source["licence"] if source else "") or "as the source photograph"},
+                "licence": {"source": _licence(result)},
                 "artifact": instance["artifact"],
                 "scenes": places.get(instance["instance_id"], []),
                 "maskwright": __version__,
             }
+
+
+def _licence(result: ItemResult) -> str:
+    source = result["source"]
+    return (source["licence"] or "as the source photograph") if source else "none: painted from words"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import orjson
 
@@ -17,6 +19,7 @@ from ..data.records import Dataset
 from ..data.splits import sides
 from ..errors import RunFolderError
 from ..memory.artifacts import write_or_stop
+from ..memory.prompt_records import Snapshot
 from .pool import Pool
 from .work import WorkPlan
 
@@ -35,6 +38,17 @@ class RunRecord:
         earlier = read_run_json(folder) or {}
         self.seconds: dict[str, float] = dict(_mapping(earlier.get("seconds")))  # type: ignore[arg-type]
         self.product_digest = str(earlier.get("product_digest", ""))
+        self.started = str(earlier.get("started") or datetime.now(UTC).isoformat(timespec="seconds"))
+        self.run_id = str(earlier.get("run_id") or uuid4().hex)
+        """Of this run among all that share a memory; a resumed run keeps it."""
+        memory = _mapping(earlier.get("memory"))
+        self.memory_sequence = int(str(memory["sequence"])) if "sequence" in memory else None
+
+    def noted_snapshot(self, snapshot: Snapshot) -> Snapshot:
+        """The memory as this run first saw it: noted at its start, read from run.json when it is resumed."""
+        if self.memory_sequence is None:
+            self.memory_sequence = snapshot.shared_sequence
+        return Snapshot(self.run_id, self.memory_sequence)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -60,6 +74,9 @@ class RunRecord:
             "recipe": self.recipe_name,
             "status": status,
             "fingerprint": self.fingerprint,
+            "run_id": self.run_id,
+            "started": self.started,
+            "memory": {} if self.memory_sequence is None else {"sequence": self.memory_sequence},
             "seconds": self.seconds,
             "product_digest": self.product_digest,
             **content,
@@ -106,11 +123,11 @@ def tally(work: WorkPlan, pool: Pool) -> dict[str, object]:
     endings = {ending: pool.endings[ending] for ending in ("accepted", "exhausted", "failed", "held")}
     accepted, painted = len(pool.instances), pool.num_painted
     return {
-        "items": {"planned": len(work.items), **endings},
+        "items": {"planned": len(work.items), **endings, "spared": pool.num_spared},
         "images": {"painted": painted, "rejected": painted - accepted},
         "accepted": accepted,
         "yield": round(accepted / painted, 4) if painted else 0.0,
-        "costs": {"usd": 0.0},
+        "costs": pool.costs.as_json(accepted),
         "classes": [
             {
                 "name": quota.category.name,
@@ -127,33 +144,46 @@ def tally(work: WorkPlan, pool: Pool) -> dict[str, object]:
     }
 
 
-def hints(recipe: Recipe, work: WorkPlan, pool: Pool, folder: Path, status: Status) -> list[str]:
+def hints(recipe: Recipe, work: WorkPlan, pool: Pool, folder: Path, status: Status, spent: str) -> list[str]:
     """What to do next, in order of weight."""
     found = []
     if status == "interrupted":
         found.append("The run was interrupted; the same command goes on where it stopped.")
+    if spent:
+        found.append(f"Stopped because {spent}; the same command with a higher limit goes on.")
     if pool.endings["failed"]:
         found.append(f"{pool.endings['failed']} items failed; their reasons stand in items/. The same command retries.")
     if not work.items:
         found.append(f"Every class has its {recipe.plan.at_least} already; raise it with --set plan.at_least=N.")
     elif not pool.instances and status != "interrupted":
         worst = ", ".join(name for name, _ in pool.rejections.most_common(2)) or "no usable source"
-        found.append(f"Nothing was accepted ({worst}); loosen agents.image_agent.limits and give another --out.")
+        limits = " and ".join(f"agents.{agent}.limits" for agent in _agents(recipe))
+        found.append(f"Nothing was accepted ({worst}); loosen {limits} and give another --out.")
     if work.without_source:
-        found.append(f"No instance to start from: {', '.join(work.without_source)}. Add one real instance of each.")
+        found.append(f"{_needs(recipe)}: {', '.join(work.without_source)}. Add one real instance of each.")
     short = [q.category.name for q in work.quotas if q.num_new > pool.accepted_by_class[q.category.name]]
     short = [name for name in short if name not in work.without_source]
     if short and recipe.budget.items is not None:
         found.append(
             f"--limit {recipe.budget.items} left {len(short)} classes short; the same command without it goes on."
         )
-    elif short and status != "interrupted":
-        found.append(
-            f"Short of their quota: {', '.join(short[:12])}. Raise agents.image_agent.max_rounds, or add sources."
-        )
+    elif short and status != "interrupted" and not spent:
+        rounds = " or ".join(f"agents.{agent}.max_rounds" for agent in _agents(recipe))
+        found.append(f"Short of their quota: {', '.join(short[:12])}. Raise {rounds}, or add sources.")
     if pool.instances and status != "interrupted" and "yolo" in recipe.export.formats:
         found.append(f"Train: yolo segment train data={folder / 'dataset/yolo/data.yaml'} model=yolo11n-seg.pt")
     return found
+
+
+def _agents(recipe: Recipe) -> list[str]:
+    return [name for name in ("text_agent", "image_agent") if getattr(recipe.agents, name) is not None]
+
+
+def _needs(recipe: Recipe) -> str:
+    """What is missing of a class that no agent can make."""
+    if recipe.agents.image_agent is None:
+        return "The painter cannot draw, and no I-Agent is there to vary"
+    return "No instance to start from"
 
 
 def _version(package: str) -> str:

@@ -17,11 +17,12 @@ from langgraph.runtime import Runtime
 from ..data.files import remove_partials
 from ..memory.entries import FINISHED, ItemResult, WorkItem
 from .composition import make_scenes
-from .image_agent import ImageAgentGraph, build_image_agent_graph, make_item
+from .crews import AgentGraphs
+from .image_agent import build_image_agent_graph
 from .outputs import export_product, finish
 from .run_services import RunServices
-from .services import ImageAgentServices
 from .state import RunState
+from .text_agent import build_text_agent_graph
 
 Services = Runtime[RunServices]
 RunGraph = CompiledStateGraph[RunState, RunServices, RunState, RunState]
@@ -34,12 +35,14 @@ class PlanUpdate(TypedDict):
     num_accepted: int
     num_scenes: int
     stopped: bool
+    spent: str
 
 
 class WaveUpdate(TypedDict):
     wave: int
     num_accepted: int
     stopped: bool
+    spent: str
 
 
 class ComposeUpdate(TypedDict):
@@ -74,6 +77,7 @@ def plan(state: RunState, runtime: Services) -> PlanUpdate:
         "num_accepted": 0,
         "num_scenes": 0,
         "stopped": False,
+        "spent": "",
     }
 
 
@@ -81,54 +85,53 @@ def route_plan(state: RunState) -> Literal["work", "empty"]:
     return "work" if state["num_waves"] else "empty"
 
 
-def _make_wave(image_agent: ImageAgentGraph, state: RunState, services: RunServices) -> WaveUpdate:
-    """Hand a wave of items to the executor, then take its results into the pool in item order."""
-    wave = services.work.wave(state["wave"])
+def _make_wave(graphs: AgentGraphs, state: RunState, services: RunServices) -> WaveUpdate:
+    """Have a wave of items made by their agent's crew, then take the results into pool and memory in item order."""
+    wave = services.work.waves[state["wave"]]
     with services.record.timed("make"):
         stored = {item["item_id"]: services.items.read(item["item_id"]) for item in wave}
-        todo = [item for item in wave if not _is_finished(stored[item["item_id"]])]
-        agent = ImageAgentServices(
-            settings=services.recipe.agents.image_agent,
-            run_seed=services.recipe.plan.seed,
-            painter=services.painter,
-            judge=services.judge,
-            artifacts=services.artifacts,
-            sources=services.sources,
-            pool_hashes=services.pool.hashes,
-        )
-        for result in stored.values():
-            if result is not None and _is_finished(result):
-                services.progress.advance("make", result["ending"])
-        for result in services.executor.map(partial(_make_and_keep, image_agent, services, agent), todo):
+        finished = {item_id for item_id, result in stored.items() if result and result["ending"] in FINISHED}
+        needed = [item for item in wave if item["item_id"] in finished or not _is_spared(item, services)]
+        for item in wave:
+            if item not in needed:
+                services.pool.num_spared += 1
+                services.progress.advance("make")
+            elif item["item_id"] in finished:
+                services.progress.advance("make", stored[item["item_id"]]["ending"])  # type: ignore[index]
+        crew = services.crews[wave[0]["agent"]]
+        todo = [item for item in needed if item["item_id"] not in finished]
+        for result in crew.make(graphs, todo, services.pool, partial(_keep, services)) if todo else ():
             stored[result["item"]["item_id"]] = result
             services.progress.advance("make", result["ending"])
-        for item in wave:
-            result = stored[item["item_id"]]
-            if result is not None:
-                services.pool.add(result)
+        results = [made for item in needed if (made := stored[item["item_id"]]) is not None]
+        for result in results:
+            services.pool.add(result)
+        crew.remember(results)
     return {
         "wave": state["wave"] + 1,
         "num_accepted": len(services.pool.instances),
         "stopped": services.stop.is_set(),
+        "spent": services.pool.costs.exhausted(services.recipe.budget),
     }
 
 
-def _is_finished(result: ItemResult | None) -> bool:
-    return result is not None and result["ending"] in FINISHED
-
-
-def _make_and_keep(
-    image_agent: ImageAgentGraph, services: RunServices, agent: ImageAgentServices, item: WorkItem
-) -> ItemResult:
-    result = make_item(image_agent, item, agent)
-    services.items.write(item["item_id"], result)
+def _keep(services: RunServices, result: ItemResult) -> ItemResult:
+    services.items.write(result["item"]["item_id"], result)
     return result
+
+
+def _is_spared(item: WorkItem, services: RunServices) -> bool:
+    """Whether the T-Agent has filled its share of the class already, so that the item need not be made."""
+    if item["agent"] != "text_agent":
+        return False
+    made = services.pool.accepted_by_agent["text_agent", item["category_id"]]
+    return made >= services.work.text_quota[item["category_id"]]
 
 
 def route_wave(state: RunState) -> Literal["more", "finished", "stopped", "empty"]:
     if state["stopped"]:
         return "stopped"
-    if state["wave"] < state["num_waves"]:
+    if state["wave"] < state["num_waves"] and not state["spent"]:
         return "more"
     return "finished" if state["num_accepted"] else "empty"
 
@@ -155,17 +158,17 @@ def export(state: RunState, runtime: Services) -> NoUpdate:
 
 def report(state: RunState, runtime: Services) -> NoUpdate:
     """Write run.json, the data set's card and provenance, and the pictures."""
-    finish(runtime.context, stopped=state["stopped"])
+    finish(runtime.context, stopped=state["stopped"], spent=state["spent"])
     return {}
 
 
 def build_run_graph() -> RunGraph:
     """The whole run; its context is `RunServices`, and the agents' graphs are its subgraphs."""
-    image_agent = build_image_agent_graph()
+    text_agent, image_agent = build_text_agent_graph(), build_image_agent_graph()
 
     def make_wave(state: RunState, runtime: Services) -> WaveUpdate:
-        # LangGraph finds the agent's graph in this closure and lists it in `get_subgraphs()`.
-        return _make_wave(image_agent, state, runtime.context)
+        # LangGraph finds an agent's graph in this closure and lists it in `get_subgraphs()`.
+        return _make_wave(AgentGraphs(text_agent, image_agent), state, runtime.context)
 
     graph = StateGraph(RunState, context_schema=RunServices)
     for node in (read, plan, make_wave, compose, export, report):

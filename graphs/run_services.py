@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from ..data.records import Dataset, Findings
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import ItemResult, SceneResult
 from ..memory.ledger import Ledger
-from ..tools.protocols import MeasureJudge, Painter
 from .composition import SceneServices
+from .crews import Crew
 from .pool import Pool
 from .record import RunRecord
-from .services import Executor, Progress, Sources
+from .services import Progress
 from .work import WorkPlan
 
 
@@ -27,18 +28,16 @@ class RunServices:
     folder: Path
     dataset: Dataset
     work: WorkPlan
-    painter: Painter
-    judge: MeasureJudge
-    sources: Sources
+    crews: Mapping[str, Crew]
+    """By agent."""
     artifacts: ArtifactStore
     items: Ledger[ItemResult]
     scene_services: SceneServices
-    executor: Executor
     progress: Progress
     stop: threading.Event
     record: RunRecord
     dataset_digest: str
-    pool: Pool = field(default_factory=Pool)
+    pool: Pool
     findings: Findings = field(default_factory=Findings)
 
     @property

@@ -10,9 +10,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..configs.agents import ImageAgentSettings
+from ..configs.agents import ImageAgentSettings, TextAgentSettings
 from ..data.records import ImageRGBA
-from ..tools.protocols import MeasureJudge, Painter
+from ..tools.protocols import Masked, MaskRequest, MeasureJudge, Painted, Painter, PaintRequest, Verdict
+from .lockstep import Meter
+from .state import Recollection
+from .writing import Captioner, DiversityElements, PromptWriter, Usage
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -70,6 +73,64 @@ class ImageAgentServices:
     artifacts: Artifacts
     sources: Sources
     pool_hashes: Mapping[int, Sequence[int]]
+
+
+class PromptMemory(Protocol):
+    """The prompt history as an item may see it: as it stood when its wave began."""
+
+    def recall(self, category: str) -> Recollection: ...
+
+    def nearest_cosine(self, category: str, prompt: str) -> float:
+        """Likeness to the nearest remembered prompt of the class, in [-1, 1]; -1 where none is remembered."""
+        ...
+
+    def is_novel(self, cosine: float) -> bool: ...
+
+
+class ElementsStore(Protocol):
+    """A class's diversity elements, asked for once."""
+
+    def of(self, category_id: int, category: str, usage: Usage) -> DiversityElements: ...
+
+
+class PictureJudge(Protocol):
+    """Judges measures of pictures of one class; `earlier` ones set the class's thresholds with them."""
+
+    def judge(
+        self, measures: Sequence[Mapping[str, float]], earlier: Sequence[Mapping[str, float]] = ()
+    ) -> list[Verdict]: ...
+
+
+Pair = tuple[ImageRGBA, str]
+"""A cut-out and the name of its class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextAgentServices:
+    """What the T-Agent needs for one item. `pool_hashes` is the pool as it stood when the wave began.
+
+    The batch functions answer this item's requests together with those of its companions (see `lockstep.py`).
+    """
+
+    settings: TextAgentSettings
+    run_seed: int
+    memory: PromptMemory
+    elements: ElementsStore
+    writer: PromptWriter
+    captioner: Captioner | None
+    usage: Usage
+    """Of the item; `elements` and `writer` add to it."""
+    meter: Meter
+    """Of the item; the batch functions add to it."""
+    paint: Callable[[Sequence[PaintRequest]], Sequence[Painted]]
+    mask: Callable[[Sequence[MaskRequest]], Sequence[Masked]]
+    score: Callable[[Sequence[Pair]], Sequence[Mapping[str, float]]]
+    """Dual similarity of each cut-out: `image_text`, and `image_image` where the class has real crops."""
+    judge: PictureJudge
+    artifacts: Artifacts
+    pool_hashes: Mapping[int, Sequence[int]]
+    class_scores: Mapping[int, Sequence[Mapping[str, float]]]
+    """Likenesses of all pictures of each class, as they stood when the wave began."""
 
 
 class Executor(Protocol):

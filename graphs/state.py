@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Annotated, NotRequired, TypedDict
 
-from ..memory.entries import Attempt, Ending, Source, WorkItem
+from ..memory.entries import Attempt, Ending, Round, Source, WorkItem
 
 
 class ImageAgentState(TypedDict):
@@ -31,6 +31,55 @@ class ImageAgentState(TypedDict):
     """Written by whoever ends the item early: what was wrong with the source, or what broke."""
 
 
+class Recollection(TypedDict):
+    """What the prompt memory told of a class."""
+
+    good: list[str]
+    bad: list[tuple[str, str]]
+    """Prompts with what was wrong."""
+    strength: float | None
+    """That of the best prompt, where it was good enough."""
+
+
+class Writing(TypedDict):
+    """The prompt in force."""
+
+    prompt: str
+    elements: list[str]
+    rung: str
+    template: str
+    shortened: str
+    novelty: float
+    captions: list[str]
+
+
+class TextAgentState(TypedDict):
+    """State of the T-Agent for one item. Every field but `attempts` and `rounds` is replaced by its writer."""
+
+    item: WorkItem
+    """Written by the caller."""
+    round: int
+    """Written by the caller as 1; `revise_prompt` adds one."""
+    strength: float
+    """Written by the caller; `recall` and `revise_prompt` change it."""
+    recalled: NotRequired[Recollection]
+    """Written by `recall`."""
+    writing: NotRequired[Writing]
+    """Written by `write_prompts` and `revise_prompt`."""
+    candidates: NotRequired[list[Attempt]]
+    """Written by `paint`, one an image; completed by `mask` and `measure`."""
+    attempts: Annotated[list[Attempt], operator.add]
+    """Written by `judge`, one an image; appended."""
+    rounds: Annotated[list[Round], operator.add]
+    """Written by `judge`, one a round; appended."""
+    images_usd: Annotated[float, operator.add]
+    """Written by the caller as 0; `paint` adds what a round's pictures cost."""
+    ending: NotRequired[Ending]
+    """Written by the finish nodes."""
+    reason: NotRequired[str]
+    """Written by whoever ends the item early: what broke."""
+
+
 class RunState(TypedDict):
     """State of the run's own graph: counters; the files on disk hold the rest."""
 
@@ -46,3 +95,5 @@ class RunState(TypedDict):
     """Written by `compose`."""
     stopped: bool
     """True after Ctrl-C; written by `make_wave` and `compose`."""
+    spent: str
+    """Which limit of the budget is reached, in words; empty while there is some left. Written by `make_wave`."""

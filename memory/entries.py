@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 Ending = Literal["accepted", "exhausted", "failed", "held"]
 FINISHED: frozenset[Ending] = frozenset({"accepted", "exhausted"})
@@ -17,6 +17,7 @@ class WorkItem(TypedDict):
     category_id: int
     category: str
     source_row: int
+    """Row of the annotation that it starts from; -1 where it starts from words."""
     slot: int
 
 
@@ -33,10 +34,14 @@ class Attempt(TypedDict):
     """One painted image of an item, with everything that was found out about it."""
 
     round: int
+    index: int
+    """Among the images of its round, from 0."""
     seed: int
     strength: float
     artifact: str
-    parameters: dict[str, float]
+    painted: NotRequired[str]
+    """The picture as it was painted, where its mask was found afterwards."""
+    parameters: dict[str, float | str]
     truncated_sides: list[str]
     measures: dict[str, float]
     criteria: list[CriterionResult]
@@ -51,6 +56,45 @@ class Instance(TypedDict):
     phash: str
     truncated_sides: list[str]
     round: int
+    index: int
+
+
+class Round(TypedDict):
+    """One prompt of a T-Agent's item and what came of it."""
+
+    round: int
+    prompt: str
+    elements: list[str]
+    rung: str
+    """What of the ladder of structured answers served."""
+    template: str
+    """Version of the question that the writer was asked."""
+    shortened: str
+    """How it was made to fit the text encoder; empty: it fitted."""
+    novelty: float
+    """1 minus the cosine to the nearest remembered prompt of the class."""
+    strength: float
+    captions: list[str]
+    """What a vision model saw in the pictures of the round before."""
+    num_painted: int
+    num_kept: int
+    scores: dict[str, float]
+    """Means over the round's images."""
+    reasons: list[str]
+
+
+class Cost(TypedDict):
+    """What an item cost."""
+
+    calls: int
+    """Requests to language models."""
+    input_tokens: dict[str, int]
+    """By model, as the recipe names it."""
+    output_tokens: dict[str, int]
+    images_usd: float
+    """What hosted painters asked for the pictures."""
+    device_seconds: float
+    """Of painters, maskers and scorers; a batch's time is shared by its requests."""
 
 
 class Source(TypedDict):
@@ -65,6 +109,10 @@ class Source(TypedDict):
     side_ratio: float
 
 
+def no_cost() -> Cost:
+    return {"calls": 0, "input_tokens": {}, "output_tokens": {}, "images_usd": 0.0, "device_seconds": 0.0}
+
+
 class ItemResult(TypedDict):
     """An item's entry in the ledger."""
 
@@ -77,6 +125,9 @@ class ItemResult(TypedDict):
     painter: dict[str, str]
     attempts: list[Attempt]
     instances: list[Instance]
+    rounds: list[Round]
+    """Of the T-Agent; empty for others."""
+    cost: Cost
     seconds: float
 
 

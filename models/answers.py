@@ -19,6 +19,10 @@ class UnfitAnswer(ValueError):  # noqa: N818
     """No object of an answer fits the schema. The message is what the model is shown; it never leaves the ladder."""
 
 
+class FaultyAnswer(UnfitAnswer):
+    """An object fits the schema, and the asker finds fault with what it says."""
+
+
 def message_of(reply: object) -> AIMessage:
     """The message in what a chat model returns, plainly or by `with_structured_output(include_raw=True)`."""
     message = reply["raw"] if isinstance(reply, dict) else reply

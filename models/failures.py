@@ -57,26 +57,40 @@ def raise_unless_refused(model: BaseChatModel, exc: Exception) -> None:
         ModelAccessError: a key that is refused.
         ModelRequestError: a conversation that is too long in every form.
     """
-    status = getattr(exc, "status_code", None)
     who = describe_model(model)
+    if isinstance(exc, ContextOverflowError):
+        raise ModelRequestError(f"{who} cannot take so long a conversation: {explain(exc)}.") from exc
+    raise_unless_served(who, exc)
+
+
+def raise_unless_served(who: str, exc: Exception) -> None:
+    """Return if a failure is an answer to the request itself.
+
+    Raises:
+        ModelOutageError: no connection, a timeout, a rate limit or a server that broke down.
+        ModelAccessError: a key that is refused.
+    """
+    status = getattr(exc, "status_code", None)
     if status in (401, 403) or isinstance(exc, ModelAuthenticationError | ModelPermissionDeniedError):
         # Without the server's words and without the cause: some servers repeat the key.
         raise ModelAccessError(
             f"{who} refuses the key ({status or type(exc).__name__}). Check the environment variable that holds it: "
             "`OPENAI_API_KEY`, or the one that `api_key_env` names."
         )
-    if isinstance(exc, ContextOverflowError):
-        raise ModelRequestError(f"{who} cannot take so long a conversation: {explain(exc)}.") from exc
     if isinstance(exc, _UNREACHABLE) or _broke_down(exc, status):
         raise ModelOutageError(f"{who} gives no answer: {explain(exc)}. Is its server up? Try again later.") from exc
 
 
 def refusal_error(model: BaseChatModel, exc: Exception | None) -> ModelAccessError | ModelRequestError:
-    """What to raise once even the plain request is refused.
+    """What to raise once even the plain request is refused."""
+    return explain_refusal(describe_model(model), exc)
 
-    Only now is 404 an unknown model: some servers answer so to a form of request that a model does not support.
+
+def explain_refusal(who: str, exc: Exception | None) -> ModelAccessError | ModelRequestError:
+    """What to raise where a server refuses the request itself, in its plainest form.
+
+    Only then is 404 an unknown model: some servers answer so to a form of request that a model does not support.
     """
-    who = describe_model(model)
     if getattr(exc, "status_code", None) == 404 or isinstance(exc, ModelNotFoundError):
         return ModelAccessError(f"{who} is not known there: {explain(exc)}. Check its name and `base_url`.")
     return ModelRequestError(f"{who} refuses the request: {explain(exc)}.")

@@ -1,13 +1,8 @@
-"""Chat models by spec: every form that a recipe's `llm` section may name, turned into a LangChain chat model.
-
-A key is read from the environment and goes only where its owner pointed: to OpenAI, to the server that the
-environment names, or to a recipe's `base_url` if the recipe also says which variable holds that server's key.
-"""
+"""Chat models by spec: every form that a recipe's `llm` section may name, turned into a LangChain chat model."""
 
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,15 +12,14 @@ from langchain_core.language_models import BaseChatModel
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from ..errors import ModelAccessError, RecipeError
+from ..errors import RecipeError
 from .compatible import CompatibleChatModel
+from .endpoints import check_url, read_key, resolve_endpoint
 from .factories import call_factory, is_import_path
 from .fetch import locate_model
 
 SPEC_FORMS = "openai:NAME, ollama:NAME, huggingface:OWNER/NAME or folder, embedded:smollm2, package.module:factory"
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
-NO_KEY = "none"
-"""What a server that wants no key is sent: the client insists on something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +67,7 @@ def build_chat_model(
     """
     provider, _, name = spec.partition(":")
     options = _Options(
-        base_url=_checked_url(base_url) if base_url is not None else None,
+        base_url=check_url(base_url) if base_url is not None else None,
         api_key_env=api_key_env,
         temperature=temperature,
         max_tokens=max_tokens,
@@ -92,34 +86,13 @@ def build_chat_model(
     )
 
 
-def _checked_url(url: str) -> str:
-    """The URL itself, if it is one and holds no secret: a recipe is shared, and a trace shows the URL."""
-    shown = repr(url) if "@" not in url and "?" not in url else "not shown, for it may hold a password"
-    wanted = f"expected http://HOST:PORT/v1, got {shown}"
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url:
-        raise RecipeError(f"`base_url` is not a web address; {wanted}.")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise RecipeError(
-            f"`base_url` holds a user, password or query; {wanted}. "
-            "Put the key into an environment variable and name that in `api_key_env`."
-        )
-    return url
-
-
 def _openai(name: str, options: _Options) -> BaseChatModel:
-    if options.base_url is not None:
-        return _compatible(name, options.base_url, _key(options.api_key_env), options)
-    if server := os.environ.get("OPENAI_API_BASE") or os.environ.get("OPENAI_BASE_URL"):
-        variable = "OPENAI_API_KEY" if "OPENAI_API_KEY" in os.environ else None
-        return _compatible(name, _checked_url(server), _key(options.api_key_env or variable), options)
+    endpoint = resolve_endpoint(options.base_url, options.api_key_env)
+    if endpoint.base_url is not None:
+        return _compatible(name, endpoint.base_url, endpoint.key, options)
     return ChatOpenAI(
         model=name,
-        api_key=_key(options.api_key_env or "OPENAI_API_KEY"),
+        api_key=endpoint.key,
         temperature=options.temperature,
         max_completion_tokens=options.max_tokens,
         seed=options.seed,
@@ -155,19 +128,7 @@ def _ollama(name: str, options: _Options) -> BaseChatModel:
     url = options.base_url or OLLAMA_URL
     if urlsplit(url).path in ("", "/"):
         url = url.rstrip("/") + "/v1"
-    return _compatible(name, url, _key(options.api_key_env), options)
-
-
-def _key(variable: str | None) -> SecretStr:
-    if variable is None:
-        return SecretStr(NO_KEY)
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ModelAccessError(
-            f"no key: the environment variable {variable!r} is not set. Set it, or name another in `api_key_env`; "
-            "a server of your own needs `base_url` and no key."
-        )
-    return SecretStr(key)
+    return _compatible(name, url, read_key(options.api_key_env), options)
 
 
 def _huggingface(name: str, options: _Options) -> BaseChatModel:

@@ -20,7 +20,7 @@ from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
 from ..errors import UnparseableAnswerError
-from .answers import UnfitAnswer, message_of, read_answer, text_of
+from .answers import FaultyAnswer, UnfitAnswer, message_of, read_answer, text_of
 from .failures import FAILURES, describe_model, raise_unless_refused, recover_message, refusal_error
 
 T = TypeVar("T", bound=BaseModel)
@@ -66,6 +66,7 @@ def ask(
     schema: type[T],
     *,
     template: Callable[[], T] | None = None,
+    check: Callable[[T], str] | None = None,
     max_repairs: int = 1,
 ) -> Structured[T]:
     """Ask a model for an object that fits a schema, down the ladder until one does.
@@ -75,6 +76,7 @@ def ask(
     Args:
         messages: the question; images may be in it as content blocks.
         template: makes the answer when the model cannot; for writers, never for judges.
+        check: what is wrong with an answer that fits the schema, as the model is told it; "" where nothing is.
         max_repairs: how often the model is shown what is wrong with its answer.
 
     Raises:
@@ -83,7 +85,7 @@ def ask(
         ModelRequestError: it refuses the question in every form.
         ModelAccessError: it refuses the key, or the server does not know it.
     """
-    climb = _climb(model, messages, schema, template, max_repairs)
+    climb = _climb(model, messages, _Form(schema, check), template, max_repairs)
     step: _Call | Structured[T] = next(climb)
     while isinstance(step, _Call):
         outcome: Outcome
@@ -101,10 +103,11 @@ async def aask(
     schema: type[T],
     *,
     template: Callable[[], T] | None = None,
+    check: Callable[[T], str] | None = None,
     max_repairs: int = 1,
 ) -> Structured[T]:
     """`ask`, without blocking the event loop."""
-    climb = _climb(model, messages, schema, template, max_repairs)
+    climb = _climb(model, messages, _Form(schema, check), template, max_repairs)
     step: _Call | Structured[T] = next(climb)
     while isinstance(step, _Call):
         outcome: Outcome
@@ -120,6 +123,21 @@ async def aask(
 class _Call:
     runnable: Runnable[LanguageModelInput, object]
     messages: list[BaseMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class _Form(Generic[T]):
+    """What an answer must be."""
+
+    schema: type[T]
+    check: Callable[[T], str] | None
+
+    def read(self, text: str) -> T:
+        """The answer in a text; raises UnfitAnswer, FaultyAnswer where it fits the schema and the check finds fault."""
+        answer = read_answer(text, self.schema)
+        if fault := self.check(answer) if self.check else "":
+            raise FaultyAnswer(fault)
+        return answer
 
 
 @dataclass(slots=True)
@@ -165,27 +183,37 @@ def _advance(climb: Generator[_Call, Outcome, Structured[T]], outcome: Outcome) 
 def _climb(
     model: BaseChatModel,
     messages: Sequence[BaseMessage],
-    schema: type[T],
+    form: _Form[T],
     template: Callable[[], T] | None,
     max_repairs: int,
 ) -> Generator[_Call, Outcome, Structured[T]]:
     """The ladder without its calls: yields each, is sent its outcome, returns the answer."""
+    schema = form.schema
     lacking = _lacking(model)
     tally = _Tally(model)
     refused: set[_Offer] = set()
+    faulty = ""
     for asked, runnable in _provider_rungs(model, schema):
-        message = tally.take((yield _Call(runnable, list(messages))))
-        if message is None:
-            refused.add((asked, schema))
-            continue
-        try:
-            answer = read_answer(tally.raw_text, schema)
-        except UnfitAnswer:
-            if message.text and "{" not in tally.raw_text:
-                lacking.add((asked, schema))
-        else:
-            lacking.update(refused)
-            return tally.finish(answer, _served_rung(asked, message))
+        conversation = list(messages)
+        for turn in range(1 + max_repairs):
+            message = tally.take((yield _Call(runnable, conversation)))
+            if message is None:
+                refused.add((asked, schema))
+                break
+            try:
+                answer = form.read(tally.raw_text)
+            except FaultyAnswer as exc:
+                faulty = str(exc)
+                conversation = [*conversation, *_repair_turn(tally.raw_text, faulty)]
+            except UnfitAnswer:
+                if message.text and "{" not in tally.raw_text:
+                    lacking.add((asked, schema))
+                break
+            else:
+                lacking.update(refused)
+                return tally.finish(answer, "repair" if turn else _served_rung(asked, message))
+        if faulty:  # the form was no trouble, so another form is no cure
+            return tally.finish(*_last_resort(tally, form, template, faulty))
 
     conversation = _with_schema(messages, schema)
     rung: Rung = "extract"
@@ -195,15 +223,21 @@ def _climb(
         # Served as a plain request: what was refused before was the form, not the question.
         lacking.update(refused)
         try:
-            return tally.finish(read_answer(tally.raw_text, schema), rung)
+            return tally.finish(form.read(tally.raw_text), rung)
         except UnfitAnswer as exc:
             fault = str(exc)
         conversation = [*conversation, *_repair_turn(tally.raw_text, fault)]
         rung = "repair"
+    return tally.finish(*_last_resort(tally, form, template, fault))
+
+
+def _last_resort(
+    tally: _Tally, form: _Form[T], template: Callable[[], T] | None, fault: str
+) -> tuple[T, Literal["template"]]:
     if template is not None:
-        return tally.finish(template(), "template")
+        return template(), "template"
     raise UnparseableAnswerError(
-        f"{describe_model(model)} gave no {schema.__name__} in {tally.attempts} attempts: {fault}. "
+        f"{describe_model(tally.model)} gave no {form.schema.__name__} in {tally.attempts} attempts: {fault}. "
         f"Its last answer: {tally.raw_text[:SHOWN_CHARS]!r}. Use a stronger model, or raise its `max_tokens`."
     )
 

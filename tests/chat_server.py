@@ -59,8 +59,8 @@ def _completion(message: dict[str, object], finish_reason: str) -> Reply:
 
 
 @contextmanager
-def serve_script(*replies: Reply) -> Iterator[ChatServer]:
-    """Answer with `replies` in order, the last one again and again."""
+def serve_script(*replies: Reply | Callable[[dict[str, Any]], Reply]) -> Iterator[ChatServer]:
+    """Answer with `replies`, or what they make of the request, in order, the last one again and again."""
     remaining = list(replies)
     stopped = threading.Event()
 
@@ -69,6 +69,8 @@ def serve_script(*replies: Reply) -> Iterator[ChatServer]:
             server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             server.headers.append({name.lower(): value for name, value in self.headers.items()})
             reply = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+            if not isinstance(reply, Reply):
+                reply = reply(server.requests[-1])
             stopped.wait(reply.delay_s)
             self.send_response(reply.status)
             self.send_header("Content-Type", reply.content_type)

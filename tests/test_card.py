@@ -38,7 +38,7 @@ RUN: dict[str, object] = {
         {"name": "tie", "real": 7, "quota": 50, "accepted": 1200, "painted": 1400},
         {"name": HOSTILE, "real": 3000, "accepted": 34},
     ],
-    "painter": {"name": "variation", "revision": "kornia-0.8.1"},
+    "painters": {"image_agent": {"name": "variation", "revision": "kornia-0.8.1"}},
     "seed": 0,
 }
 

@@ -96,7 +96,7 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
         *(ROOT / "configs").glob("*.yaml"),
         *(ROOT / "configs" / "quickstart" / name for name in ("annotations.json", "README.md")),
     ]
-    data += [*(ROOT / "evaluation").glob("*.jinja"), ROOT / "py.typed"]
+    data += [*(ROOT / "evaluation").glob("*.jinja"), *(ROOT / "graphs" / "prompts").glob("*.md"), ROOT / "py.typed"]
     data += [path for path in (ROOT / "models" / "weights").rglob("*") if path.is_file()]
     expected |= {f"maskwright/{path.relative_to(ROOT).as_posix()}" for path in data}
     assert packed == expected

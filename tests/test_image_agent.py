@@ -12,11 +12,12 @@ import pytest
 from maskwright.configs.agents import ImageAgentSettings
 from maskwright.data.records import ImageRGBA
 from maskwright.errors import BrokenRunError, EmptyMaskError, ImageDecodeError
-from maskwright.graphs.image_agent import build_image_agent_graph, image_seed, make_item
+from maskwright.graphs.image_agent import build_image_agent_graph, make_item
+from maskwright.graphs.items import image_seed
 from maskwright.graphs.services import ImageAgentServices, SourceCutOut
 from maskwright.memory.artifacts import ArtifactStore
 from maskwright.memory.entries import WorkItem
-from maskwright.tools.judging.limits import LimitJudge
+from maskwright.tools.judging.limits import LimitJudge, instance_bounds
 from maskwright.tools.protocols import Painted, PaintRequest
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -83,7 +84,7 @@ def _services(folder: Path, painter: ScriptedPainter, **changes: object) -> Imag
         settings=settings,
         run_seed=5,
         painter=painter,
-        judge=LimitJudge(settings.limits),
+        judge=LimitJudge(instance_bounds(settings.limits)),
         artifacts=ArtifactStore(folder),
         sources=OneSource(),
         pool_hashes={},

@@ -11,7 +11,7 @@ import pytest
 from maskwright.configs.agents import InstanceLimits
 from maskwright.data.records import ImageRGBA
 from maskwright.errors import EmptyMaskError
-from maskwright.tools.judging.limits import LimitJudge
+from maskwright.tools.judging.limits import LimitJudge, instance_bounds
 from maskwright.tools.judging.measures import border_share, hash_distance, measure_instance, perceptual_hash
 
 GOOD = {
@@ -115,7 +115,7 @@ def test_hash_distance_counts_bits_up_to_the_sign_bit() -> None:
     ],
 )
 def test_one_measure_out_of_bounds_rejects_and_is_named(measure: str, value: float) -> None:
-    judge = LimitJudge(InstanceLimits())
+    judge = LimitJudge(instance_bounds(InstanceLimits()))
     assert judge.judge(GOOD).accepted
     verdict = judge.judge({**GOOD, measure: value})
     assert not verdict.accepted
@@ -124,6 +124,6 @@ def test_one_measure_out_of_bounds_rejects_and_is_named(measure: str, value: flo
 
 
 def test_a_measure_that_is_missing_fails() -> None:
-    judge = LimitJudge(InstanceLimits())
+    judge = LimitJudge(instance_bounds(InstanceLimits()))
     assert not judge.judge({name: value for name, value in GOOD.items() if name != "contrast"}).accepted
     assert not judge.judge({}).accepted

@@ -78,19 +78,14 @@ def test_the_quickstart_s_models_are_fetched_by_its_name(run: Run, monkeypatch: 
     assert fetched == models_of_recipe("quickstart")
 
 
-def test_a_recipe_s_models_are_found_anywhere_in_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Settings:
-        def __init__(self, painter: str) -> None:
-            self.painter = painter
-
-        def model_dump(self, mode: str) -> dict[str, object]:
-            llm = {"writer": "embedded:smollm2", "judge": "openai:gpt", "retries": 3}
-            return {"llm": llm, "agents": [{"painter": self.painter}, {"painter": "embedded:smollm2"}, None]}
-
-    monkeypatch.setattr(checkup, "load_recipe", Settings)
-    assert models_of_recipe("embedded:sprites") == ["smollm2", "sprites"]
+def test_a_recipe_s_models_are_found_anywhere_in_its_settings_with_what_they_need(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("agents: {text_agent: {painter: hosted}}\nllm: {writer: 'openai:gpt'}\n", encoding="utf-8")
+    assert models_of_recipe(str(recipe)) == ["lit", "minilm", "lite0", "smollm2"]
+    assert models_of_recipe("instances") == []
+    recipe.write_text("agents: {text_agent: {painter: 'embedded:sprite'}}", encoding="utf-8")
     with pytest.raises(UnknownModelError, match="did you mean `sprites`"):
-        models_of_recipe("embedded:sprite")
+        models_of_recipe(str(recipe))
 
 
 def test_doctor_says_how_to_get_each_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import ceil
 
 import cv2
+import numpy as np
 
+from ..data.masks import mask_to_bbox
 from ..data.records import ImageRGBA
 
 BILINEAR_FROM = 0.7
@@ -24,3 +26,13 @@ def resize_rgba(rgba: ImageRGBA, width: int, height: int) -> ImageRGBA:
     averaged = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
     straight: ImageRGBA = cv2.cvtColor(averaged, cv2.COLOR_mRGBA2RGBA)
     return straight
+
+
+def crop_to_mask(rgba: ImageRGBA) -> ImageRGBA:
+    """The part of a picture that its visible pixels cover, without a margin.
+
+    Raises:
+        EmptyMaskError: no pixel is visible.
+    """
+    x, y, width, height = mask_to_bbox(rgba[..., 3] > 0)
+    return np.ascontiguousarray(rgba[y : y + height, x : x + width])

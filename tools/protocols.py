@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..data.records import ImageRGBA
+import numpy as np
+import numpy.typing as npt
+
+from ..data.records import ImageRGB, ImageRGBA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,21 +19,29 @@ class PaintRequest:
     item_id: str
     seed: int
     category: str
-    source_rgba: ImageRGBA | None
+    prompt: str = ""
+    """What to paint, for text to image; painters that only vary a source leave it alone."""
+    source_rgba: ImageRGBA | None = None
     """(h, w, 4) uint8 cut-out that the image starts from; None for text to image."""
     strength: float
-    """0 keeps the source, 1 departs as far as the painter's settings allow."""
+    """0 keeps the source, 1 departs as far as the painter's settings allow. Without any start it means nothing."""
     truncated_sides: tuple[str, ...] = ()
     """Sides on which the source was cut by its image's border; the cuts must stay straight and level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """One image made. `parameters` are what the painter drew from the seed, for the provenance."""
+    """One image made."""
 
     rgba: ImageRGBA
-    parameters: Mapping[str, float]
+    """(h, w, 4) uint8, straight alpha; 255 everywhere from a painter of opaque pictures."""
+    parameters: Mapping[str, float | str]
+    """What the painter drew from the seed or was set to, for the provenance."""
     truncated_sides: tuple[str, ...] = ()
+    usd: float = 0.0
+    """What the image cost in money."""
+    flaw: str = ""
+    """Why this is no picture at all (not finite, black, blanked by a safety checker); empty: it is one."""
 
 
 class Painter(Protocol):
@@ -46,6 +57,91 @@ class Painter(Protocol):
 
     def paint(self, requests: Sequence[PaintRequest]) -> list[Painted]:
         """One image a request, in order."""
+        ...
+
+
+class TextPainter(Painter, Protocol):
+    """Makes pixels from words."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most tokens that the text encoder reads of a prompt; None where it cannot be known."""
+        ...
+
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt as the text encoder counts them."""
+        ...
+
+    def knows(self, category: str) -> bool:
+        """Whether it can draw a class; a painter of an open vocabulary says yes to all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskRequest:
+    """One picture whose object is to be found."""
+
+    rgba: ImageRGBA
+    """(h, w, 4) uint8, as it was painted."""
+    category: str
+    box_xyxy: tuple[float, float, float, float] | None = None
+    """Where the object is known to be, pixels; None: find it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """One object found."""
+
+    alpha: npt.NDArray[np.uint8]
+    """(h, w) uint8, 255 inside; soft where the masker makes soft edges; all 0 where nothing was found."""
+    score: float
+    """The masker's own confidence in [0, 1]; 1 where it has none."""
+    num_instances: int | None = None
+    """How many objects of the class it counted in the picture; None where it does not count."""
+
+
+class Masker(Protocol):
+    """Finds the mask of one object, in batches."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str:
+        """Version of the code or weights, for the provenance."""
+        ...
+
+    def mask(self, requests: Sequence[MaskRequest]) -> list[Masked]:
+        """One mask a request, in order."""
+        ...
+
+
+class TextScorer(Protocol):
+    """Says how well a text names what an image shows."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    def score(self, images: Sequence[ImageRGB | ImageRGBA], texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """(images, texts) float32, more is better; in [0, 1] or a cosine, as the scorer's own docstring says."""
+        ...
+
+    def knows(self, category: str) -> bool:
+        """Whether its opinion on a class is worth anything; one of an open vocabulary says yes to all."""
+        ...
+
+
+class ImageEmbedder(Protocol):
+    """Turns images into features to compare by their dot product."""
+
+    @property
+    def name(self) -> str: ...
+
+    def embed(self, images: Sequence[ImageRGB | ImageRGBA]) -> npt.NDArray[np.float32]:
+        """(n, d) float32, each row of length 1."""
         ...
 
 

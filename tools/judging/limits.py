@@ -3,32 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ...configs.agents import InstanceLimits
+from ...configs.judging import PaintedLimits
 from ..protocols import Criterion, Verdict
 
 
-class LimitJudge:
-    """Judges measures by hard limits. A measure that is missing or not finite fails."""
+class Bound(NamedTuple):
+    """What one measure may be, both ends included."""
 
-    def __init__(self, limits: InstanceLimits) -> None:
-        self._bounds: tuple[tuple[str, float, float], ...] = (
-            ("area_px", limits.min_area_px, math.inf),
-            ("largest_component", limits.min_largest_component, 1.0),
-            ("components", 1, limits.max_components),
-            ("truncation", 0.0, limits.max_truncation),
-            ("sharpness", limits.min_sharpness, math.inf),
-            ("contrast", limits.min_contrast, 1.0),
-            ("source_difference", limits.min_source_difference, limits.max_source_difference),
-            ("pool_distance_bits", limits.min_pool_distance_bits, math.inf),
-        )
+    measure: str
+    low: float
+    high: float
+    where_taken: bool = False
+    """Not asked of a sample for which the measure could not be taken and is absent."""
+
+
+def instance_bounds(limits: InstanceLimits) -> tuple[Bound, ...]:
+    """Bounds of `measure_instance`'s measures, and of the source's truncation."""
+    return (
+        Bound("area_px", limits.min_area_px, math.inf),
+        Bound("largest_component", limits.min_largest_component, 1.0),
+        Bound("components", 1, limits.max_components),
+        Bound("truncation", 0.0, limits.max_truncation),
+        Bound("sharpness", limits.min_sharpness, math.inf),
+        Bound("contrast", limits.min_contrast, 1.0),
+        Bound("source_difference", limits.min_source_difference, limits.max_source_difference),
+        Bound("pool_distance_bits", limits.min_pool_distance_bits, math.inf),
+    )
+
+
+def painted_bounds(limits: PaintedLimits) -> tuple[Bound, ...]:
+    """Bounds of `measure_painted`'s measures; of image_image where there are real crops, and of num_instances."""
+    return (
+        Bound("area_share", limits.min_area_share, limits.max_area_share),
+        Bound("largest_component", limits.min_largest_component, 1.0),
+        Bound("components", 1, limits.max_components),
+        Bound("border_contact", 0.0, limits.max_border_contact),
+        Bound("hole_share", 0.0, limits.max_hole_share),
+        Bound("edge_sharpness", limits.min_edge_sharpness, 1.0),
+        Bound("alpha_softness", 0.0, limits.max_alpha_softness),
+        Bound("sharpness", limits.min_sharpness, math.inf),
+        Bound("contrast", limits.min_contrast, 1.0),
+        Bound("image_image", limits.min_image_image, limits.max_image_image, where_taken=True),
+        Bound("pool_distance_bits", limits.min_pool_distance_bits, math.inf),
+        Bound("num_instances", 1, limits.max_num_instances, where_taken=True),
+    )
+
+
+class LimitJudge:
+    """Judges measures by hard limits. One that is not finite fails, and so does one that is missing and must be there.
+
+    Args:
+        bounds: at least one.
+    """
+
+    def __init__(self, bounds: Sequence[Bound]) -> None:
+        self._bounds = tuple(bounds)
 
     def judge(self, measures: Mapping[str, float]) -> Verdict:
-        return Verdict(tuple(_compare(name, measures.get(name), low, high) for name, low, high in self._bounds))
+        asked = [bound for bound in self._bounds if not bound.where_taken or bound.measure in measures]
+        return Verdict(tuple(_compare(bound, measures.get(bound.measure)) for bound in asked))
 
 
-def _compare(name: str, value: float | None, low: float, high: float) -> Criterion:
+def _compare(bound: Bound, value: float | None) -> Criterion:
+    name, low, high, _ = bound
     if value is None or not math.isfinite(value):
         return Criterion(name, "fail", 0.0, f"{name} was not measured")
     if value < low:

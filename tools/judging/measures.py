@@ -41,6 +41,20 @@ def measure_instance(rgba: ImageRGBA, source_rgba: ImageRGBA, pool_hashes: Seque
         EmptyMaskError: no pixel is opaque.
     """
     mask = alpha_to_mask(rgba)
+    return {
+        **measure_parts(mask),
+        **measure_texture(rgba, mask),
+        "source_difference": colour_difference(rgba, source_rgba),
+        "pool_distance_bits": float(hash_distance(perceptual_hash(rgba), pool_hashes)),
+    }
+
+
+def measure_parts(mask: MaskHW) -> dict[str, float]:
+    """area_px, largest_component and components of a mask, as `measure_instance` has them.
+
+    Raises:
+        EmptyMaskError: the mask has no pixel.
+    """
     mask_to_bbox(mask)
     areas = connected_components(mask)
     total = sum(areas)
@@ -48,13 +62,11 @@ def measure_instance(rgba: ImageRGBA, source_rgba: ImageRGBA, pool_hashes: Seque
         "area_px": float(total),
         "largest_component": areas[0] / total,
         "components": float(sum(area >= MIN_COMPONENT_SHARE * total for area in areas)),
-        **_texture(rgba, mask),
-        "source_difference": colour_difference(rgba, source_rgba),
-        "pool_distance_bits": float(hash_distance(perceptual_hash(rgba), pool_hashes)),
     }
 
 
-def _texture(rgba: ImageRGBA, mask: MaskHW) -> dict[str, float]:
+def measure_texture(rgba: ImageRGBA, mask: MaskHW) -> dict[str, float]:
+    """sharpness and contrast inside a mask, as `measure_instance` has them."""
     grey = cv2.cvtColor(np.ascontiguousarray(rgba[..., :3]), cv2.COLOR_RGB2GRAY)
     # The outline is an edge of any object; only what lies inside tells sharp from blurred.
     inside = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0).astype(np.bool_)

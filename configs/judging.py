@@ -1,0 +1,139 @@
+"""Settings of the T-Agent's judges: who compares a picture with words and with real crops, and what is good enough."""
+
+from __future__ import annotations
+
+import string
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+EMBEDDED_PREFIX = "embedded:"
+
+
+class EncoderSettings(BaseModel):
+    """A network that turns pictures into features. A bare text stands for its `name`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    model: str | None = Field(None, min_length=1, description="folder, or Hub id OWNER/NAME that was fetched earlier")
+    revision: str | None = Field(None, min_length=1, description="branch, tag or commit of the Hub id; null for main")
+    device: str = Field("auto", min_length=1, description="auto, cpu, cuda, cuda:N or mps")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="of the weights; half precision is faster on a GPU and moves scores a little"
+    )
+    batch_size: int = Field(32, ge=1, le=4096, description="pictures at once; halved when the GPU's memory is full")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _model_where_needed(self) -> EncoderSettings:
+        if self.name.startswith(EMBEDDED_PREFIX):
+            if self.model or self.revision:
+                raise ValueError(f"{self.name!r} brings its own weights; leave out `model` and `revision`")
+        elif not self.model:
+            raise ValueError(f"{self.name!r} needs a `model`: a folder, or OWNER/NAME of the Hugging Face Hub")
+        return self
+
+
+class TextScorerSettings(EncoderSettings):
+    """Who says how well a class's name fits a picture."""
+
+    name: str = Field("embedded:lit", min_length=1, description="embedded:lit, clip or siglip")
+    template: str = Field("a photo of a single {name}", description="what a class's name is put into")
+    min_likeness: Cosine = Field(
+        0.78,
+        description="embedded:lit only: least cosine (MiniLM) of a class's name with a name that it was trained on; "
+        "it has no opinion on other classes",
+    )
+
+    @model_validator(mode="after")
+    def _template_takes_a_name(self) -> TextScorerSettings:
+        try:
+            fields = [field for _, field, _, _ in string.Formatter().parse(self.template) if field is not None]
+        except ValueError as exc:
+            raise ValueError(f"template {self.template!r} is malformed ({exc}); write 'a photo of a {{name}}'") from exc
+        if set(fields) != {"name"}:
+            raise ValueError(f"template {self.template!r} has the fields {fields}; expected {{name}} and no other")
+        return self
+
+
+class ImageEmbedderSettings(EncoderSettings):
+    """Who compares a picture with the class's real crops."""
+
+    name: str = Field("embedded:lite0", min_length=1, description="embedded:lite0, dino or clip")
+
+
+class ThresholdSettings(BaseModel):
+    """The least score, of one kind, that a picture of a class needs; in the units of that score.
+
+    X-Paste's rule, min(21, class maximum - 1) in CLIP's logits, is a cosine's `class_max_minus_margin` with
+    `ceiling: 0.21` and `margin: 0.01`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["fixed", "class_max_minus_margin", "best_share"] = Field(
+        "fixed", description="the same for all classes, or from the scores that the class has had so far"
+    )
+    value: float = Field(0.5, allow_inf_nan=False, description="fixed: the threshold")
+    margin: float = Field(
+        0.01, ge=0, allow_inf_nan=False, description="class_max_minus_margin: how far below its best a class may go"
+    )
+    share: float = Field(0.5, gt=0, le=1, description="best_share: kept of a class, best first; at least one")
+    floor: float | None = Field(
+        None, allow_inf_nan=False, description="no adaptive threshold is below it; it can leave a class with nothing"
+    )
+    ceiling: float | None = Field(None, allow_inf_nan=False, description="no adaptive threshold is above it")
+
+    @model_validator(mode="after")
+    def _floor_below_ceiling(self) -> ThresholdSettings:
+        if self.floor is not None and self.ceiling is not None and self.floor > self.ceiling:
+            raise ValueError(f"floor {self.floor!r} is above ceiling {self.ceiling!r}")
+        return self
+
+
+class SimilaritySettings(BaseModel):
+    """Dual similarity (InstaDA): a picture against its class's name, and against the class's real crops."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: TextScorerSettings = TextScorerSettings()
+    image: ImageEmbedderSettings = ImageEmbedderSettings()
+    image_text: ThresholdSettings = ThresholdSettings()
+    image_image: ThresholdSettings = ThresholdSettings(value=0.05)
+
+
+class PaintedLimits(BaseModel):
+    """Hard limits on the measures of a painted picture; it must meet all of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_area_share: Share = Field(0.05, description="least share of the frame that the mask covers (X-Paste)")
+    max_area_share: Share = Field(0.95, description="most share of the frame that the mask covers (X-Paste)")
+    max_components: int = Field(3, ge=1, description="most parts of at least 1 % of the mask")
+    min_largest_component: Share = Field(0.6, description="least share of the mask that its largest part holds")
+    max_border_contact: Share = Field(0.1, description="most share of the outline that lies on the frame")
+    max_hole_share: Share = Field(0.35, description="most share of the filled mask that holes take")
+    min_edge_sharpness: Share = Field(0.25, description="least mean step of alpha across the outline; 1 is a hard mask")
+    max_alpha_softness: Share = Field(0.5, description="most share of visible pixels that are partly transparent")
+    min_sharpness: float = Field(2.0, ge=0, description="least variance of the Laplacian over the mask, 8-bit grey")
+    min_contrast: Share = Field(0.01, description="least standard deviation of grey over the mask, of full scale")
+    min_image_image: Cosine = Field(-1.0, description="least mean cosine to the class's real crops, if any")
+    max_image_image: Cosine = Field(1.0, description="most mean cosine to the class's real crops, if any")
+    min_pool_distance_bits: int = Field(
+        2, ge=0, le=64, description="least perceptual-hash distance to the accepted instances of the class"
+    )
+    max_num_instances: int = Field(1, ge=1, description="most objects of the class, where the masker counts them")
+
+    @model_validator(mode="after")
+    def _least_below_most(self) -> PaintedLimits:
+        for least, most in (("min_area_share", "max_area_share"), ("min_image_image", "max_image_image")):
+            if getattr(self, least) > getattr(self, most):
+                raise ValueError(f"{least} {getattr(self, least)!r} is above {most} {getattr(self, most)!r}")
+        return self

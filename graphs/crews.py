@@ -1,0 +1,174 @@
+"""Who makes a wave of items: one crew an agent, with everything that its items share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
+
+from ..configs.agents import TextAgentSettings
+from ..memory.entries import Attempt, Cost, Instance, ItemResult, WorkItem
+from ..tools.cutouts import crop_to_mask
+from ..tools.judging.measures import perceptual_hash
+from ..tools.protocols import Masker, Painter, TextPainter
+from .image_agent import ImageAgentGraph, make_item
+from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
+from .pool import Pool
+from .remembering import RunMemory
+from .services import Artifacts, ElementsStore, Executor, ImageAgentServices, PictureJudge, TextAgentServices
+from .similarity import DualSimilarity
+from .state import TextAgentState
+from .text_agent import TextAgentGraph
+from .tracing import traced_as
+from .writing import Captioner, PromptWriter, Usage
+
+Keep = Callable[[ItemResult], ItemResult]
+"""Makes a result durable and hands it on."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentGraphs:
+    """The agents' graphs, one item each."""
+
+    text_agent: TextAgentGraph
+    image_agent: ImageAgentGraph
+
+
+class Crew(Protocol):
+    """Makes the items of one agent."""
+
+    @property
+    def painter(self) -> Painter: ...
+
+    def make(self, graphs: AgentGraphs, items: Sequence[WorkItem], pool: Pool, keep: Keep) -> Iterator[ItemResult]:
+        """Results as they are ready, each kept before; every item sees the pool as it is now."""
+        ...
+
+    def remember(self, results: Sequence[ItemResult]) -> None:
+        """Take a finished wave into what later waves are told, in item order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCrew:
+    """The I-Agent's items, each in a thread of its own."""
+
+    services: ImageAgentServices
+    """Of every item, but for the pool."""
+    executor: Executor
+
+    @property
+    def painter(self) -> Painter:
+        return self.services.painter
+
+    def make(self, graphs: AgentGraphs, items: Sequence[WorkItem], pool: Pool, keep: Keep) -> Iterator[ItemResult]:
+        services = replace(self.services, pool_hashes=pool.hashes)
+
+        def work(item: WorkItem) -> ItemResult:
+            return keep(make_item(graphs.image_agent, item, services))
+
+        return self.executor.map(work, items)
+
+    def remember(self, results: Sequence[ItemResult]) -> None:
+        """Nothing: what the I-Agent's items share is the pool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextCrew:
+    """The T-Agent's items, side by side: what they paint, mask and score at the same step is one batch."""
+
+    settings: TextAgentSettings
+    run_seed: int
+    batch_items: int
+    stop: StopEvent
+    painter: TextPainter
+    masker: Masker
+    similarity: DualSimilarity
+    judge: PictureJudge
+    memory: RunMemory
+    elements: ElementsStore
+    writer: PromptWriter
+    captioner: Captioner | None
+    artifacts: Artifacts
+
+    def make(self, graphs: AgentGraphs, items: Sequence[WorkItem], pool: Pool, keep: Keep) -> Iterator[ItemResult]:
+        def work(item: WorkItem, lockstep: Lockstep, place: int) -> ItemResult:
+            return keep(self._make_item(graphs.text_agent, item, self._services(pool, lockstep, place)))
+
+        return run_in_lockstep(work, items, self.batch_items, self.stop)
+
+    def remember(self, results: Sequence[ItemResult]) -> None:
+        self.memory.remember(results)
+
+    def _services(self, pool: Pool, lockstep: Lockstep, place: int) -> TextAgentServices:
+        meter = Meter()
+        return TextAgentServices(
+            settings=self.settings,
+            run_seed=self.run_seed,
+            memory=self.memory,
+            elements=self.elements,
+            writer=self.writer,
+            captioner=self.captioner,
+            usage=Usage(),
+            meter=meter,
+            paint=Batched(self.painter.paint, lockstep, place, meter),
+            mask=Batched(self.masker.mask, lockstep, place, meter),
+            score=Batched(self.similarity.score, lockstep, place, meter),
+            judge=self.judge,
+            artifacts=self.artifacts,
+            pool_hashes=pool.hashes,
+            class_scores=pool.scores,
+        )
+
+    def _make_item(self, graph: TextAgentGraph, item: WorkItem, services: TextAgentServices) -> ItemResult:
+        """Run one item through the graph and state its result as the ledger keeps it."""
+        started = time.perf_counter()
+        first: TextAgentState = {
+            "item": item,
+            "round": 1,
+            "strength": self.settings.strength,
+            "attempts": [],
+            "rounds": [],
+            "images_usd": 0.0,
+        }
+        state = cast("TextAgentState", graph.invoke(first, context=services, config=traced_as(item)))
+        kept = [attempt for attempt in state["attempts"] if attempt["accepted"]]
+        rejected = "; ".join(state["rounds"][-1]["reasons"]) if state["rounds"] else ""
+        return {
+            "item": item,
+            "ending": state["ending"],
+            "reason": state.get("reason", "") or ("" if kept else rejected),
+            "source": None,
+            "unreadable_image": "",
+            "painter": {"name": self.painter.name, "revision": self.painter.revision},
+            "attempts": state["attempts"],
+            "instances": [_to_instance(item, attempt, self.artifacts) for attempt in kept],
+            "rounds": state["rounds"],
+            "cost": _to_cost(services, state["images_usd"]),
+            "seconds": round(time.perf_counter() - started, 4),
+        }
+
+
+def _to_cost(services: TextAgentServices, images_usd: float) -> Cost:
+    usage = services.usage
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "images_usd": images_usd,
+        "device_seconds": round(services.meter.seconds, 4),
+    }
+
+
+def _to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:
+    """The accepted picture, cropped to its object, as the composer wants it."""
+    cut_out = crop_to_mask(artifacts.get_image(attempt["artifact"]))
+    return {
+        "instance_id": f"{item['item_id']}-r{attempt['round']}-{attempt['index']}",
+        "artifact": artifacts.put_image(cut_out),
+        "phash": f"{perceptual_hash(cut_out):016x}",
+        "truncated_sides": [],
+        "round": attempt["round"],
+        "index": attempt["index"],
+    }

@@ -1,0 +1,33 @@
+"""What the graphs of all agents share: seeds of images, and what an error means for an item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+from langgraph.errors import NodeError
+from langgraph.types import Command
+
+from ..errors import BrokenRunError, InputError, SampleError
+
+
+def image_seed(run_seed: int, item_id: str, round_number: int, index: int) -> int:
+    """Seed of one image: the same whatever the order of work, the batch, or a resume."""
+    return digest_to_int(f"{run_seed}\0{item_id}\0{round_number}\0{index}") >> 1
+
+
+def digest_to_int(text: str) -> int:
+    """64 bits that depend on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def recover(state: Mapping[str, object], error: NodeError) -> Command[Literal["finish_failed", "finish_exhausted"]]:
+    """A bad sample exhausts its item, a broken run stops everything, and the rest fails this item alone."""
+    stops_all = isinstance(error.error, BrokenRunError | InputError | MemoryError)
+    if stops_all or not isinstance(error.error, Exception):
+        raise error.error
+    reason = f"{error.node}: {type(error.error).__name__}: {error.error}"
+    if isinstance(error.error, SampleError):
+        return Command(update={"reason": reason}, goto="finish_exhausted")
+    return Command(update={"reason": reason}, goto="finish_failed")

@@ -1,0 +1,73 @@
+"""Dual similarity: each cut-out against its class's name and against the class's real instances (InstaDA)."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.records import ImageRGBA
+from ..errors import SampleError
+from ..tools.protocols import ImageEmbedder, TextScorer
+from .services import Pair, Sources
+
+
+@dataclass(slots=True)
+class ClassCrops:
+    """Features of a class's real instances, made when first asked for; safe for threads.
+
+    Attributes:
+        rows: annotation rows by class name, the best sources first.
+    """
+
+    embedder: ImageEmbedder
+    sources: Sources
+    rows: Mapping[str, Sequence[int]]
+    max_crops: int
+    _features: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    _locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+
+    def of(self, category: str) -> npt.NDArray[np.float32]:
+        """(n, d) float32, unit length, at most `max_crops` rows; none where the class has no readable instance."""
+        with self._locks[category]:
+            if category not in self._features:
+                self._features[category] = self.embedder.embed(self._cut_outs(category))
+            return self._features[category]
+
+    def _cut_outs(self, category: str) -> list[ImageRGBA]:
+        found = []
+        for row in self.rows.get(category, ())[: self.max_crops]:
+            try:
+                found.append(self.sources.cut_out(row).rgba)
+            except SampleError:
+                continue
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class DualSimilarity:
+    """Scores of cut-outs, in batches."""
+
+    scorer: TextScorer
+    crops: ClassCrops
+
+    def score(self, pairs: Sequence[Pair]) -> list[dict[str, float]]:
+        """`image_text`, and `image_image`, the mean cosine to the class's real instances where it has any."""
+        if not pairs:
+            return []
+        images = [rgba for rgba, _ in pairs]
+        names = list(dict.fromkeys(category for _, category in pairs))
+        by_name = self.scorer.score(images, names)
+        features = self.crops.embedder.embed(images)
+        scores = []
+        for row, (_, category) in enumerate(pairs):
+            score = {"image_text": float(by_name[row, names.index(category)])}
+            real = self.crops.of(category)
+            if len(real):
+                score["image_image"] = float((real @ features[row]).mean().clip(-1, 1))
+            scores.append(score)
+        return scores

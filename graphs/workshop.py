@@ -1,0 +1,157 @@
+"""Everything a recipe's agents work with, built from its settings; no model is loaded before it is used."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from langchain_core.language_models import BaseChatModel
+
+from ..configs.agents import ImageAgentSettings, TextAgentSettings
+from ..configs.llm import ChatModelSettings
+from ..configs.recipe import Recipe
+from ..data.records import Dataset
+from ..memory.artifacts import ArtifactStore
+from ..memory.ledger import Ledger
+from ..memory.prompt_history import open_prompt_history
+from ..models.language import build_chat_model
+from ..tools.judging.limits import LimitJudge, instance_bounds
+from ..tools.judging.painted_judge import PaintedJudge
+from ..tools.judging.registry import build_image_embedder, build_text_scorer
+from ..tools.masking.registry import build_masker
+from ..tools.registry import build_painter, build_text_painter
+from .crews import Crew, ImageCrew, TextCrew
+from .elements import ElementsLedger
+from .executor import ThreadExecutor
+from .record import RunRecord
+from .remembering import RunMemory
+from .services import ImageAgentServices
+from .similarity import ClassCrops, DualSimilarity
+from .sources import DatasetSources, rank_sources
+from .writing import Captioner, PromptWriter
+
+
+def knows_class(recipe: Recipe) -> Callable[[str], bool]:
+    """Whether the recipe's T-Agent can make a class: its painter can draw it, and its scorer has an opinion on it."""
+    settings = recipe.agents.text_agent
+    if settings is None:
+        return lambda _: False
+    painter, scorer = build_text_painter(settings), build_text_scorer(settings.similarity.text)
+    return lambda name: painter.knows(name) and scorer.knows(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Builds the crews of a run."""
+
+    recipe: Recipe
+    dataset: Dataset
+    folder: Path
+    artifacts: ArtifactStore
+    executor: ThreadExecutor
+    stop: threading.Event
+    record: RunRecord
+
+    def build_crews(self) -> dict[str, Crew]:
+        """By agent.
+
+        Raises:
+            InputError: a setting names something unknown, a key is missing, or the memory's folder is not one.
+            BrokenRunError: the memory cannot be written, or a model is not fetched.
+        """
+        crews: dict[str, Crew] = {}
+        sources = DatasetSources(self.dataset)
+        if (image_agent := self.recipe.agents.image_agent) is not None:
+            crews["image_agent"] = self._image_crew(image_agent, sources)
+        if (text_agent := self.recipe.agents.text_agent) is not None:
+            crews["text_agent"] = self._text_crew(text_agent, sources)
+        return crews
+
+    def _image_crew(self, settings: ImageAgentSettings, sources: DatasetSources) -> ImageCrew:
+        services = ImageAgentServices(
+            settings=settings,
+            run_seed=self.recipe.plan.seed,
+            painter=build_painter(settings),
+            judge=LimitJudge(instance_bounds(settings.limits)),
+            artifacts=self.artifacts,
+            sources=sources,
+            pool_hashes={},
+        )
+        return ImageCrew(services, self.executor)
+
+    def _text_crew(self, settings: TextAgentSettings, sources: DatasetSources) -> TextCrew:
+        recipe = self.recipe
+        painter = build_text_painter(settings)
+        writer = PromptWriter(
+            planner=self._chat_model(recipe.llm.of("planner")),
+            planner_name=recipe.llm.of("planner").model,
+            writer=self._chat_model(recipe.llm.of("writer")),
+            writer_name=recipe.llm.of("writer").model,
+            max_repairs=recipe.llm.max_repairs,
+            count_tokens=painter.count_tokens,
+            max_tokens=painter.max_tokens,
+        )
+        scorer = build_text_scorer(settings.similarity.text)
+        crops = ClassCrops(
+            embedder=build_image_embedder(settings.similarity.image),
+            sources=sources,
+            rows=dict(self._source_rows(settings)),
+            max_crops=settings.max_crops,
+        )
+        masker, captioner = build_masker(settings, scorer), self._captioner()
+        return TextCrew(
+            settings=settings,
+            run_seed=recipe.plan.seed,
+            batch_items=recipe.budget.batch_items,
+            stop=self.stop,
+            painter=painter,
+            masker=masker,
+            similarity=DualSimilarity(scorer, crops),
+            judge=PaintedJudge(settings.limits, settings.similarity),
+            memory=self._memory(settings, painter.name),
+            elements=ElementsLedger(Ledger(self.folder / "elements"), writer),
+            writer=writer,
+            captioner=captioner,
+            artifacts=self.artifacts,
+        )
+
+    def _memory(self, settings: TextAgentSettings, painter: str) -> RunMemory:
+        """The prompt history, seen as it stood when the run began; a resumed run notes nothing anew."""
+        history = open_prompt_history(self.recipe.memory)
+        snapshot = history.snapshot(self.record.run_id)
+        return RunMemory(
+            history=history,
+            settings=self.recipe.memory,
+            snapshot=self.record.noted_snapshot(snapshot),
+            run_id=self.record.run_id,
+            started=self.record.started,
+            good_yield=settings.min_yield,
+            painter=painter,
+        )
+
+    def _captioner(self) -> Captioner | None:
+        settings = self.recipe.llm.captioner
+        if settings is None:
+            return None
+        return Captioner(model=self._chat_model(settings), name=settings.model, max_repairs=self.recipe.llm.max_repairs)
+
+    def _chat_model(self, settings: ChatModelSettings) -> BaseChatModel:
+        return build_chat_model(
+            settings.model,
+            base_url=settings.base_url,
+            api_key_env=settings.api_key_env,
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens,
+            seed=self.recipe.plan.seed,
+            timeout_s=settings.timeout_s,
+            max_retries=settings.max_retries,
+        )
+
+    def _source_rows(self, settings: TextAgentSettings) -> Iterator[tuple[str, list[int]]]:
+        """The real instances of each class that its pictures are compared with, the best first."""
+        sources = self.recipe.agents.image_agent or ImageAgentSettings()
+        for category in self.dataset.categories:
+            rows = rank_sources(self.dataset, category.category_id, sources.sources, sources.limits.min_area_px)
+            yield category.name, rows[: settings.max_crops]

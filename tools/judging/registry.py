@@ -1,0 +1,87 @@
+"""Text scorers and image embedders by name: one line adds one. Nothing heavy is imported until a recipe asks for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+
+from ...configs.judging import ImageEmbedderSettings, TextScorerSettings
+from ...errors import RecipeError
+from ..protocols import ImageEmbedder, TextScorer
+
+
+def _lit(settings: TextScorerSettings) -> TextScorer:
+    from .similarity import LitTextScorer
+
+    return LitTextScorer(settings)
+
+
+def _clip_scorer(settings: TextScorerSettings) -> TextScorer:
+    from .similarity import ClipScorer
+
+    return ClipScorer(settings)
+
+
+def _siglip(settings: TextScorerSettings) -> TextScorer:
+    from .similarity import SiglipScorer
+
+    return SiglipScorer(settings)
+
+
+def _lite0(settings: ImageEmbedderSettings) -> ImageEmbedder:
+    from .similarity import Lite0Embedder
+
+    return Lite0Embedder(settings)
+
+
+def _dino(settings: ImageEmbedderSettings) -> ImageEmbedder:
+    from .similarity import DinoEmbedder
+
+    return DinoEmbedder(settings)
+
+
+def _clip_embedder(settings: ImageEmbedderSettings) -> ImageEmbedder:
+    from .similarity import ClipEmbedder
+
+    return ClipEmbedder(settings)
+
+
+TEXT_SCORERS: dict[str, Callable[[TextScorerSettings], TextScorer]] = {
+    "clip": _clip_scorer,
+    "embedded:lit": _lit,
+    "siglip": _siglip,
+}
+IMAGE_EMBEDDERS: dict[str, Callable[[ImageEmbedderSettings], ImageEmbedder]] = {
+    "clip": _clip_embedder,
+    "dino": _dino,
+    "embedded:lite0": _lite0,
+}
+
+
+def build_text_scorer(settings: TextScorerSettings) -> TextScorer:
+    """The scorer that the settings name; nothing is loaded yet.
+
+    Raises:
+        RecipeError: no scorer has this name.
+    """
+    if settings.name not in TEXT_SCORERS:
+        raise _unknown("text scorer", settings.name, TEXT_SCORERS)
+    return TEXT_SCORERS[settings.name](settings)
+
+
+def build_image_embedder(settings: ImageEmbedderSettings) -> ImageEmbedder:
+    """The embedder that the settings name; nothing is loaded yet.
+
+    Raises:
+        RecipeError: no embedder has this name.
+    """
+    if settings.name not in IMAGE_EMBEDDERS:
+        raise _unknown("image embedder", settings.name, IMAGE_EMBEDDERS)
+    return IMAGE_EMBEDDERS[settings.name](settings)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> RecipeError:
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f", did you mean {nearest[0]!r}?" if nearest else ""
+    return RecipeError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}. Set its `name` in the recipe.")

@@ -1,0 +1,1 @@
+"""Maskers: each finds the mask of one painted object."""

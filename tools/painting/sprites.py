@@ -1,0 +1,102 @@
+"""The embedded painter: one transparent object from a few words, on two CPU cores."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...configs.sprites import SpritesSettings
+from ...models.checkpoints import checkpoint_revision
+from ...models.embeddings import MAX_TOKENS, MiniLM, token_count
+from ...models.loading import without_bars
+from ..protocols import Painted, PaintRequest
+
+if TYPE_CHECKING:
+    from ...models.sprites.pipeline import SpritePipeline
+
+_lock = threading.Lock()
+
+
+class SpritesPainter:
+    """Paints with the model that ships with us (`embedded:sprites`); one model a process."""
+
+    name = "embedded:sprites"
+    max_tokens: int | None = MAX_TOKENS
+
+    def __init__(self, settings: SpritesSettings) -> None:
+        self._settings = settings
+
+    @property
+    def revision(self) -> str:
+        from ...models.sprites.pipeline import DEFAULT_FOLDER
+
+        return checkpoint_revision(DEFAULT_FOLDER)
+
+    def count_tokens(self, prompt: str) -> int:
+        return token_count(prompt)
+
+    def knows(self, category: str) -> bool:
+        """Whether a name in the picture bank is near enough to the class's."""
+        return bank_likeness(category) >= self._settings.min_likeness
+
+    def paint(self, requests: Sequence[PaintRequest]) -> list[Painted]:
+        """One cut-out of 96×96 a request; `strength` is how far it departs from the banked picture.
+
+        Raises:
+            PromptError: a prompt is empty or longer than the text encoder reads.
+            ModelNotFetchedError: MiniLM is not in the cache.
+        """
+        order = sorted(range(len(requests)), key=lambda index: requests[index].strength)
+        painted: dict[int, Painted] = {}
+        for _, group in groupby(order, key=lambda index: requests[index].strength):
+            indices = list(group)
+            painted.update(zip(indices, self._paint([requests[i] for i in indices]), strict=True))
+        return [painted[index] for index in range(len(requests))]
+
+    def _paint(self, requests: Sequence[PaintRequest]) -> list[Painted]:
+        """Requests of one strength, in one batch."""
+        import torch
+
+        settings, strength = self._settings, requests[0].strength
+        output = load_pipeline()(
+            [request.prompt for request in requests],
+            strength=max(strength, 0.05),
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+            batch_size=settings.batch_size,
+        )
+        return [
+            Painted(np.array(image), {"start": source, "likeness": round(likeness, 4)})
+            for image, source, likeness in zip(output.images, output.sources, output.likeness, strict=True)
+        ]
+
+
+@functools.cache
+def bank_likeness(category: str) -> float:
+    """Cosine of a class's name with the nearest name in the picture bank, in [-1, 1]."""
+    import torch
+
+    embedding = torch.from_numpy(MiniLM().embed([category]))
+    return float(load_pipeline().picture_bank.likeness(embedding).max())
+
+
+def load_pipeline() -> SpritePipeline:
+    """The pipeline; one a process."""
+    with _lock:
+        return _load()
+
+
+@functools.cache
+def _load() -> SpritePipeline:
+    from ...models.sprites.pipeline import SpritePipeline
+
+    with without_bars():
+        pipeline = SpritePipeline.from_pretrained()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
