@@ -105,7 +105,7 @@ class SimilaritySettings(BaseModel):
 
     text: TextScorerSettings = TextScorerSettings()
     image: ImageEmbedderSettings = ImageEmbedderSettings()
-    image_text: ThresholdSettings = ThresholdSettings()
+    image_text: ThresholdSettings = ThresholdSettings(value=0.6)
     image_image: ThresholdSettings = ThresholdSettings(value=0.05)
 
 

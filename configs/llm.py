@@ -23,7 +23,9 @@ class ChatModelSettings(BaseModel):
     base_url: str | None = Field(None, description="an OpenAI-compatible server, http://HOST:PORT/v1")
     api_key_env: str | None = Field(None, description="environment variable that holds the server's key")
     temperature: float | None = Field(None, ge=0, le=2, description="null leaves it to the model")
-    max_tokens: int = Field(400, ge=16, description="most tokens of one answer")
+    max_tokens: int | None = Field(
+        None, ge=16, description="most tokens of one answer, thoughts included; null leaves it to the model"
+    )
     timeout_s: float = Field(120.0, gt=0, description="of one request")
     max_retries: int = Field(3, ge=0, le=20, description="of a request that met an outage")
 

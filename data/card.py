@@ -56,7 +56,10 @@ _FOLDERS = {
 _LICENCES = """\
 Each source photograph keeps its own licence, and so does everything that was cut from it or pasted into it.
 Read the terms of the source data set before you publish or sell this one. `provenance.jsonl` states, for every
-synthetic instance, the photograph it came from and the licence as far as the source data set names it."""
+synthetic instance, the photograph or the prompt it came from and the licence as far as it is known."""
+
+_PROMPT_LICENCES = """
+What was painted from prompts has no source photograph; the terms of the painter's model apply to it."""
 
 _LIMITS = """\
 - Synthetic instances are in the training split alone. Measure on real images only.
@@ -65,6 +68,11 @@ _LIMITS = """\
 - Objects that nobody labelled in the source photographs stay unlabelled, also where something was pasted nearby.
 - What the source data leaves out or distorts, people and places among it, this data set leaves out or distorts too.
 - Images were judged by criteria, not looked at one by one. Look at the run's `report.html` before you train."""
+_PROMPT_LIMITS = """
+- An instance painted from a prompt shows what the painter's model learnt of the class, not what your camera sees."""
+
+_SOURCES = {"text_agent": "from prompts", "image_agent": "from real instances"}
+"""What an agent's painter starts from."""
 
 
 def dataset_card(run: Mapping[str, object]) -> str:
@@ -77,14 +85,15 @@ def dataset_card(run: Mapping[str, object]) -> str:
         RunFolderError: a value of it is not of its kind.
     """
     summary = to_run_summary(run)
+    has_prompts = "text_agent" in summary.painters
     sections = (
         _title(summary),
         "## Instances per class\n\n" + _class_table(summary),
         "## How it was made\n\n" + _making(summary),
         "## Folders\n\n" + _folders(summary),
         "## Load it\n\nFrom this folder:\n\n" + "\n\n".join(_LOADERS[f] for f in summary.formats if f in _LOADERS),
-        "## Licences\n\n" + _LICENCES,
-        "## Limits and risks\n\n" + _LIMITS,
+        "## Licences\n\n" + _LICENCES + _PROMPT_LICENCES * has_prompts,
+        "## Limits and risks\n\n" + _LIMITS + _PROMPT_LIMITS * has_prompts,
     )
     return f"---\n{_front_matter(summary)}---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -140,7 +149,10 @@ def _class_table(summary: RunSummary) -> str:
 
 def _making(summary: RunSummary) -> str:
     painted, rejected = summary.images.get("painted", 0), summary.images.get("rejected", 0)
-    painters = [f"{one.get('name', '')} {one.get('revision', '')}".strip() for one in summary.painters.values()]
+    painters = [
+        " ".join(word for word in (one.get("name"), one.get("revision"), _SOURCES.get(agent)) if word)
+        for agent, one in summary.painters.items()
+    ]
     facts = {
         "written by": f"maskwright {summary.maskwright}".strip(),
         "recipe": summary.recipe,
@@ -161,8 +173,8 @@ def _making(summary: RunSummary) -> str:
 def _folders(summary: RunSummary) -> str:
     known = [_FOLDERS[one] for one in summary.formats if one in _FOLDERS]
     synthetic = (
-        "`provenance.jsonl`: one line for each synthetic instance, with its source instance, painter, seed, scores, "
-        "licence and the scenes it is in"
+        "`provenance.jsonl`: one line for each synthetic instance, with its source instance or prompt, painter, seed, "
+        "scores, licence and the scenes it is in"
     )
     return "\n".join(f"- {line}" for line in (*known, synthetic))
 

@@ -12,6 +12,8 @@ from ..errors import ImageDecodeError
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import Attempt, ItemResult, SceneInstance, SceneResult
 from ..memory.ledger import Ledger
+from .attempts import artifact_to_file, attempt_to_artifact, attempt_to_reasons
+from .rethinks import Rethinks, collect_rethinks
 from .sampling import ItemSample, Pick, sample_scenes
 from .thumbnails import (
     INSTANCE_MAX_BYTES,
@@ -55,13 +57,14 @@ class SceneCard:
 
 @dataclass(frozen=True, slots=True)
 class InstanceCard:
-    """One painted image beside its source, if it has one. `reasons` are why it was rejected."""
+    """One painted image beside its source picture or its prompt. `reasons` are why it was rejected."""
 
     class_id: int
     class_name: str
     colour: str
     source_picture: str
     source_name: str
+    prompt: str
     picture: str
     file: str
     round: int
@@ -77,6 +80,7 @@ class Gallery:
     scenes: tuple[SceneCard, ...]
     accepted: tuple[InstanceCard, ...]
     rejected: tuple[InstanceCard, ...]
+    rethinks: Rethinks
     num_scenes: int
     num_accepted: int
     num_rejected: int
@@ -85,8 +89,9 @@ class Gallery:
     @property
     def classes(self) -> list[tuple[int, str]]:
         """Ids and names of the classes with a picture, by name."""
-        cards = {(card.class_id, card.class_name) for card in (*self.accepted, *self.rejected)}
-        return sorted(cards, key=lambda card: (card[1], card[0]))
+        classes = {(card.class_id, card.class_name) for card in (*self.accepted, *self.rejected)}
+        classes |= {(card.class_id, card.class_name) for card in self.rethinks.cards}
+        return sorted(classes, key=lambda one: (one[1], one[0]))
 
 
 def collect_gallery(run_folder: Path) -> Gallery:
@@ -109,6 +114,7 @@ def collect_gallery(run_folder: Path) -> Gallery:
         scenes=tuple(_scene_cards(shown, artifacts, sample.class_names)),
         accepted=tuple(_instance_cards(items, artifacts, sample.accepted.picks())),
         rejected=tuple(_instance_cards(items, artifacts, sample.rejected.picks())),
+        rethinks=collect_rethinks(items, artifacts, sample.rethinks),
         num_scenes=len(scene_ids),
         num_accepted=sample.accepted.num_offered,
         num_rejected=sample.rejected.num_offered,
@@ -131,7 +137,7 @@ def _scene_cards(
         yield SceneCard(
             scene_id=scene["scene_id"],
             picture=image_to_data_uri(thumbnail, SCENE_MAX_BYTES),
-            file=_relative_file(artifacts, scene["artifact"]),
+            file=artifact_to_file(scene["artifact"], artifacts),
             ratio=round(scene["width"] / scene["height"], 4),
             tags=tuple(_to_tag(instance, scene, class_names) for instance in new),
             class_ids=tuple(sorted({instance["category_id"] for instance in new})),
@@ -170,6 +176,7 @@ def _instance_cards(
 def _to_instance_card(result: ItemResult, attempt: Attempt, artifacts: ArtifactStore) -> InstanceCard:
     item, source = result["item"], result["source"]
     colour = class_colour(item["category_id"])
+    picture = attempt_to_artifact(attempt, artifacts)
 
     def encode(artifact: str) -> str:
         return image_to_data_uri(instance_to_thumbnail(artifacts.get_image(artifact), colour), INSTANCE_MAX_BYTES)
@@ -180,18 +187,11 @@ def _to_instance_card(result: ItemResult, attempt: Attempt, artifacts: ArtifactS
         colour=colour_to_hex(colour),
         source_picture=encode(source["artifact"]) if source else "",
         source_name=source["file_name"] if source else "",
-        picture=encode(attempt["artifact"]),
-        file=_relative_file(artifacts, attempt["artifact"]),
+        prompt=next((told["prompt"] for told in result["rounds"] if told["round"] == attempt["round"]), ""),
+        picture=encode(picture),
+        file=artifact_to_file(picture, artifacts),
         round=attempt["round"],
         strength=attempt["strength"],
         scores=tuple((name.replace("_", " "), f"{value:.4g}") for name, value in attempt["measures"].items()),
-        reasons=tuple(
-            criterion["reason"] or criterion["name"]
-            for criterion in attempt["criteria"]
-            if criterion["outcome"] != "meet"
-        ),
+        reasons=attempt_to_reasons(attempt),
     )
-
-
-def _relative_file(artifacts: ArtifactStore, key: str) -> str:
-    return artifacts.path(key).relative_to(artifacts.folder.parent).as_posix()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -92,17 +93,49 @@ def _name_short(short: Sequence[ClassSummary]) -> str:
 def run_to_facts(summary: RunSummary) -> list[tuple[str, str, str]]:
     """(value, label, note) of the run's main numbers."""
     painted, rejected = summary.images.get("painted", 0), summary.images.get("rejected", 0)
-    planned = summary.items.get("planned", 0)
-    endings = [f"{number:,} {ending}" for ending, number in summary.items.items() if number and ending != "planned"]
     real = sum(one.real for one in summary.classes)
-    cost = summary.costs.get("usd", 0.0)
+    costs = _cost_facts(summary.costs)
+    is_priced = any(label == "API cost" for _, label, _ in costs)
     return [
         (f"{summary.accepted:,}", "new instances", f"beside {real:,} real ones"),
         (f"{summary.scenes:,}", "scenes", f"{len(summary.unplaced):,} not placed" if summary.unplaced else ""),
         (f"{100 * summary.accepted_share:.0f} %", "yield", f"{rejected:,} of {painted:,} images rejected"),
-        (f"{planned:,}", "work items", ", ".join(endings)),
-        (seconds_to_text(sum(summary.seconds.values())), "time", f"cost {cost:,.2f} USD" if cost else "no API cost"),
+        (f"{summary.items.get('planned', 0):,}", "work items", _endings(summary.items)),
+        (seconds_to_text(sum(summary.seconds.values())), "time", "" if is_priced else "no API cost"),
+        *costs,
     ]
+
+
+def _endings(items: Mapping[str, int]) -> str:
+    told = [
+        f"{number:,} {ending}" for ending, number in items.items() if number and ending not in ("planned", "spared")
+    ]
+    if spared := items.get("spared", 0):
+        told.append(f"{spared:,} not needed, as their class was full by then")
+    return ", ".join(told)
+
+
+def _cost_facts(costs: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """Money, language model and device, as far as the run used any."""
+    usd, calls, seconds = (costs.get(name, 0.0) for name in ("usd", "llm_calls", "device_seconds"))
+    facts = []
+    if usd or calls:
+        each = costs.get("usd_per_accepted")
+        note = "no model with a price was used" if not usd else f"{usd_to_text(each)} a new instance" if each else ""
+        facts.append((usd_to_text(usd), "API cost", note))
+    if calls:
+        tokens = f"{costs.get('input_tokens', 0):,.0f} tokens in, {costs.get('output_tokens', 0):,.0f} out"
+        facts.append((f"{calls:,.0f}", "language model calls", tokens))
+    if seconds:
+        each = costs.get("device_seconds_per_accepted")
+        short = "" if each is None else f"{each:.2g} s" if each < 1 else seconds_to_text(each)
+        facts.append((seconds_to_text(seconds), "device time", f"{short} a new instance" if short else ""))
+    return facts
+
+
+def usd_to_text(usd: float) -> str:
+    """'1,234.50 USD', '0.042 USD': cents, or two digits of what is less than ten cents."""
+    return f"{usd:,.2f} USD" if usd == 0 or usd >= 0.1 else f"{Decimal(f'{usd:.1e}'):f} USD"
 
 
 def run_to_commands(summary: RunSummary, run_folder: Path) -> list[tuple[str, str]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..data.records import Findings
-from ..memory.entries import Attempt, ItemResult
+from ..memory.entries import Attempt, ItemResult, Round
 
 MAX_ACCEPTED = 240
 MAX_SCENES = 60
 MAX_REJECTED = 60
+MAX_RETHINKS = 12
+MIN_UNRESCUED = 4
+"""Rethought items that were not rescued have at least so many of the places, if there are so many."""
 
 Pick = tuple[str, int]
 """Item id, and the index of one of its attempts."""
@@ -42,12 +45,40 @@ class SpreadSample:
         return in_turn[: self.limit]
 
 
+@dataclass(slots=True)
+class RethinkSample:
+    """Items whose prompt was rethought: rescued ones first, yet never they alone."""
+
+    rescued: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_RETHINKS))
+    others: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_RETHINKS))
+    num_prompted: int = 0
+    """Items with a prompt that was painted, rethought or not."""
+
+    @property
+    def num_rethought(self) -> int:
+        return self.rescued.num_offered + self.others.num_offered
+
+    def add(self, result: ItemResult) -> None:
+        rounds = result["rounds"]
+        self.num_prompted += bool(rounds)
+        if len(rounds) > 1:
+            sample = self.rescued if is_rescued(rounds) else self.others
+            sample.offer(result["item"]["category"], (result["item"]["item_id"], 0))
+
+    def item_ids(self) -> list[str]:
+        """At most `MAX_RETHINKS` ids."""
+        others = self.others.picks()
+        rescued = self.rescued.picks()[: MAX_RETHINKS - min(len(others), MIN_UNRESCUED)]
+        return [item_id for item_id, _ in (*rescued, *others)][:MAX_RETHINKS]
+
+
 @dataclass(frozen=True, slots=True)
 class ItemSample:
     """What one pass over the items finds; it keeps ids, no pictures."""
 
     accepted: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_ACCEPTED))
     rejected: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_REJECTED))
+    rethinks: RethinkSample = field(default_factory=RethinkSample)
     class_names: dict[int, str] = field(default_factory=dict)
     without_image: Findings = field(default_factory=Findings)
     """Items that failed, are held, or ended before the first image; by ending."""
@@ -55,6 +86,7 @@ class ItemSample:
     def add(self, result: ItemResult) -> None:
         item = result["item"]
         self.class_names[item["category_id"]] = item["category"]
+        self.rethinks.add(result)
         for index, attempt in enumerate(result["attempts"]):
             if attempt["accepted"]:
                 self.accepted.offer(item["category"], (item["item_id"], index))
@@ -62,6 +94,11 @@ class ItemSample:
                 self.rejected.offer(first_failure(attempt), (item["item_id"], index))
         if result["ending"] in ("failed", "held") or not result["attempts"]:
             self.without_image.add(result["ending"], f"{item['item_id']}: {result['reason'] or 'no reason given'}")
+
+
+def is_rescued(rounds: Sequence[Round]) -> bool:
+    """Whether the first prompt gave nothing and a later one did."""
+    return not rounds[0]["num_kept"] and any(one["num_kept"] for one in rounds[1:])
 
 
 def first_failure(attempt: Attempt) -> str:

@@ -18,6 +18,7 @@ from ..memory.entries import JsonSegmentation, SceneResult
 
 INSTANCE_SIDE_PX = 160
 INSTANCE_MAX_BYTES = 8_000
+RETHINK_MAX_BYTES = 4_000
 SCENE_SIDE_PX = 640
 """Scenes are shown about half as large; the rest is for dense screens and the enlarged view."""
 SCENE_MAX_BYTES = 72_000

@@ -35,11 +35,21 @@ class AgentGraphs:
     image_agent: ImageAgentGraph
 
 
+class Named(Protocol):
+    """A backend as the provenance names it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+
 class Crew(Protocol):
     """Makes the items of one agent."""
 
     @property
-    def painter(self) -> Painter: ...
+    def painter(self) -> Named: ...
 
     def make(self, graphs: AgentGraphs, items: Sequence[WorkItem], pool: Pool, keep: Keep) -> Iterator[ItemResult]:
         """Results as they are ready, each kept before; every item sees the pool as it is now."""
@@ -143,7 +153,7 @@ class TextCrew:
             "unreadable_image": "",
             "painter": {"name": self.painter.name, "revision": self.painter.revision},
             "attempts": state["attempts"],
-            "instances": [_to_instance(item, attempt, self.artifacts) for attempt in kept],
+            "instances": [to_instance(item, attempt, self.artifacts) for attempt in kept],
             "rounds": state["rounds"],
             "cost": _to_cost(services, state["images_usd"]),
             "seconds": round(time.perf_counter() - started, 4),
@@ -161,8 +171,12 @@ def _to_cost(services: TextAgentServices, images_usd: float) -> Cost:
     }
 
 
-def _to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:
-    """The accepted picture, cropped to its object, as the composer wants it."""
+def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:
+    """The T-Agent's accepted picture, cropped to its object, as the composer wants it.
+
+    Raises:
+        ImageDecodeError: the picture's artifact is missing or damaged.
+    """
     cut_out = crop_to_mask(artifacts.get_image(attempt["artifact"]))
     return {
         "instance_id": f"{item['item_id']}-r{attempt['round']}-{attempt['index']}",

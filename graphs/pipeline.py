@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,12 +26,14 @@ from ..tools.composing.harmonization import build_harmonizer
 from ..tools.composing.placement import measure_sizes
 from .checkup import embedded_models
 from .composition import Backgrounds, SceneServices
+from .crews import Crew
 from .executor import ThreadExecutor
 from .pool import Pool
 from .record import RunRecord, read_run_json
 from .run_services import RunServices
 from .services import Progress
 from .tracing import langsmith_tracing, traced_run
+from .verdicts import judge_again, read_rejudging
 from .work import WorkPlan, plan_work
 from .workshop import Workshop, knows_class
 
@@ -90,16 +92,26 @@ def plan_recipe(
         DatasetError: the data set is wrong.
         ModelNotFetchedError: a model that the recipe names is not in the cache.
     """
-    settings = load_recipe(recipe, [*overrides, *_shorthands(data, data_format, seed, limit)])
-    for name in embedded_models(settings):
+    return prepare(load_recipe(recipe, [*overrides, *_shorthands(data, data_format, seed, limit)]))
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Read the data set that a recipe names, and plan the work; no image is decoded.
+
+    Raises:
+        RecipeError: a setting names something unknown.
+        DatasetError: the data set is wrong.
+        ModelNotFetchedError: a model that the recipe names is not in the cache.
+    """
+    for name in embedded_models(recipe):
         locate_model(name)
-    dataset = set_val_aside(_open_dataset(settings.data), settings.data.val_share)
+    dataset = set_val_aside(_open_dataset(recipe.data), recipe.data.val_share)
     if not any(image.split == "train" for image in dataset.images):
         raise DatasetError(
             f"{dataset.root}: has no training images; splits found: {', '.join(dataset.splits)}. "
             "Give the folder or file that holds the training split"
         )
-    return Prepared(settings, dataset, dataset_digest(dataset), plan_work(dataset, settings, knows_class(settings)))
+    return Prepared(recipe, dataset, dataset_digest(dataset), plan_work(dataset, recipe, knows_class(recipe)))
 
 
 def run_recipe(
@@ -138,16 +150,29 @@ def run_recipe(
     if complete is not None:
         return RunOutcome(folder, EXIT_CODES["done"], complete)
     _check_disk(folder, prepared)
-    services = _build_services(prepared, folder, name, fingerprint, progress or Silent(), stop or threading.Event())
-    services.record.write("running", {})  # first of all: it makes the folder ours
+    record = RunRecord(folder, name, fingerprint)
+    services = build_services(prepared, record, progress or Silent(), stop or threading.Event())
+    rejudging = read_rejudging(folder)
+    record.write("running", rejudging)  # first of all: it makes the folder ours
     write_or_stop(folder / "recipe.yaml", prepared.recipe.to_yaml().encode())
-    from .run import build_run_graph  # LangGraph takes seconds to import, and a finished run does without
+    if rejudging:
+        judge_again(services)
+    return go_on(services)
 
-    recursion_limit = prepared.work.num_waves + 20
+
+def go_on(services: RunServices) -> RunOutcome:
+    """Make, compose, export and report what of a run is left to do.
+
+    Raises:
+        BrokenRunError: the run cannot go on; the same call resumes it.
+    """
+    from .run import build_run_graph  # what it imports takes long, and a finished run does without
+
+    config = traced_run(services.folder, services.record.recipe_name, services.work.num_waves + 20)
     with langsmith_tracing():
-        build_run_graph().invoke(_START, context=services, config=traced_run(folder, name, recursion_limit))  # type: ignore[call-overload]
-    content = read_run_json(folder) or {}
-    return RunOutcome(folder, EXIT_CODES[str(content["status"])], content)
+        build_run_graph().invoke(_START, context=services, config=config)  # type: ignore[call-overload]
+    content = read_run_json(services.folder) or {}
+    return RunOutcome(services.folder, EXIT_CODES[str(content["status"])], content)
 
 
 _START = {"num_items": 0, "num_waves": 0, "wave": 0, "num_accepted": 0, "num_scenes": 0, "stopped": False, "spent": ""}
@@ -241,10 +266,23 @@ def _check_disk(folder: Path, prepared: Prepared) -> None:
         )
 
 
-def _build_services(
-    prepared: Prepared, folder: Path, name: str, fingerprint: str, progress: Progress, stop: threading.Event
+def build_services(
+    prepared: Prepared,
+    record: RunRecord,
+    progress: Progress,
+    stop: threading.Event,
+    crews: Mapping[str, Crew] | None = None,
 ) -> RunServices:
-    recipe, dataset = prepared.recipe, prepared.dataset
+    """What the run's graph needs; nothing is written yet.
+
+    Args:
+        crews: by agent, instead of those that the recipe asks for.
+
+    Raises:
+        InputError: a setting names something unknown, or a folder is not what it should be.
+        BrokenRunError: the memory cannot be written, or a model is not fetched.
+    """
+    recipe, dataset, folder = prepared.recipe, prepared.dataset, record.folder
     artifacts = ArtifactStore(folder / "artifacts")
     executor = ThreadExecutor(recipe.budget.workers, stop)
     scene_services = SceneServices(
@@ -259,14 +297,14 @@ def _build_services(
         progress=progress,
         is_stopped=stop.is_set,
     )
-    record = RunRecord(folder, name, fingerprint)
-    shop = Workshop(recipe, dataset, folder, artifacts, executor, stop, record)
+    if crews is None:
+        crews = Workshop(recipe, dataset, folder, artifacts, executor, stop, record).build_crews()
     return RunServices(
         recipe=recipe,
         folder=folder,
         dataset=dataset,
         work=prepared.work,
-        crews=shop.build_crews(),
+        crews=crews,
         artifacts=artifacts,
         items=Ledger(folder / "items"),
         scene_services=scene_services,

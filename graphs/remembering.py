@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..configs.memory import MemorySettings
 from ..memory.entries import ItemResult
@@ -22,24 +23,21 @@ class RunMemory:
     run_id: str
     started: str
     """ISO 8601; the date of every record of the run, so that a replay after a kill writes the same ones."""
-    good_yield: float
-    """Kept share from which the strength of the best prompt is taken over."""
     painter: str
-    _ids: set[str] = field(default_factory=set)
 
     def recall(self, category: str) -> Recollection:
         recalled = self.history.recall(category, self.snapshot)
-        same = [record for record in recalled.best if record.painter == self.painter]
-        good = bool(same) and same[0].kept_share >= self.good_yield
         return {
             "good": [record.prompt for record in recalled.best],
             "bad": [(record.prompt, "; ".join(record.reasons)) for record in recalled.worst],
-            "strength": same[0].strength if good else None,
+            "strength": choose_strength(
+                record for record in (*recalled.best, *recalled.worst) if record.painter == self.painter
+            ),
         }
 
     def nearest_cosine(self, category: str, prompt: str) -> float:
         nearest = self.history.nearest(category, prompt, 1, self.snapshot)
-        return nearest[0].cosine if nearest else -1.0
+        return nearest[0].cosine if nearest else 0.0
 
     def is_novel(self, cosine: float) -> bool:
         return cosine <= self.settings.novelty
@@ -69,3 +67,15 @@ class RunMemory:
                 created=self.started,
             )
             parent = record_id
+
+
+def choose_strength(records: Iterable[PromptRecord]) -> float | None:
+    """The strength that promises the best yield, the higher one where two promise the same; None without records.
+
+    The promise is the kept share with one image kept and one lost added, so that a single lucky round counts little.
+    """
+    kept, painted = Counter[float](), Counter[float]()
+    for record in records:
+        kept[record.strength] += record.num_kept
+        painted[record.strength] += record.num_painted
+    return max(painted, key=lambda strength: ((kept[strength] + 1) / (painted[strength] + 2), strength), default=None)

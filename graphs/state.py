@@ -38,7 +38,7 @@ class Recollection(TypedDict):
     bad: list[tuple[str, str]]
     """Prompts with what was wrong."""
     strength: float | None
-    """That of the best prompt, where it was good enough."""
+    """The one that promises the best yield; None where nothing is remembered."""
 
 
 class Writing(TypedDict):

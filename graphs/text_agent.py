@@ -9,6 +9,7 @@ recall ─> write_prompts ─> paint ─> mask ─> measure ─> judge ─┬─
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Literal, TypedDict
 
@@ -25,6 +26,7 @@ from ..memory.entries import Attempt, CriterionResult, Ending, Round
 from ..tools.judging.painted import measure_painted, painted_hash
 from ..tools.protocols import Criterion, MaskRequest, PaintRequest, Verdict
 from .items import digest_to_int, image_seed, recover
+from .pool import LIKENESSES
 from .services import TextAgentServices
 from .state import Recollection, TextAgentState, Writing
 from .tracing import trace_round
@@ -200,7 +202,9 @@ def judge(state: TextAgentState, runtime: Services) -> JudgeUpdate:
     )
     attempts = [one if one["criteria"] else _judged(one, next(verdicts)) for one in candidates]
     told = _to_round(state, attempts)
-    trace_round(told, (str(services.artifacts.path(attempt["artifact"])) for attempt in attempts))
+    trace_round(
+        state["item"]["category"], told, (str(services.artifacts.path(attempt["artifact"])) for attempt in attempts)
+    )
     return {"attempts": attempts, "rounds": [told]}
 
 
@@ -311,17 +315,22 @@ def _to_result(criterion: Criterion) -> CriterionResult:
 def _to_round(state: TextAgentState, attempts: list[Attempt]) -> Round:
     """What the writer, the memory and the report need of a round."""
     reasons = Counter(c["reason"] for a in attempts for c in a["criteria"] if c["outcome"] != "meet")
-    measured = [attempt["measures"] for attempt in attempts if "image_text" in attempt["measures"]]
-    names = [name for name in ("image_text", "image_image") if measured and all(name in one for one in measured)]
     return {
         **state["writing"],
         "round": state["round"],
         "strength": state["strength"],
         "num_painted": len(attempts),
         "num_kept": sum(attempt["accepted"] for attempt in attempts),
-        "scores": {name: round(float(np.mean([one[name] for one in measured])), 4) for name in names},
+        "scores": _mean_scores(attempts),
         "reasons": [reason for reason, _ in reasons.most_common(MAX_REASONS)],
     }
+
+
+def _mean_scores(attempts: list[Attempt]) -> dict[str, float]:
+    """Of the scores that are numbers: JSON knows no others."""
+    found = {name: [a["measures"][name] for a in attempts if name in a["measures"]] for name in LIKENESSES}
+    finite = {name: [score for score in scores if math.isfinite(score)] for name, scores in found.items()}
+    return {name: round(float(np.mean(scores)), 4) for name, scores in finite.items() if scores}
 
 
 def _next_strength(state: TextAgentState, services: TextAgentServices) -> float:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import orjson
@@ -20,11 +21,18 @@ from langchain_core.runnables import RunnableConfig
 from ..data.files import open_atomically
 from ..memory.entries import ItemResult, Round, WorkItem
 
+if TYPE_CHECKING:
+    from langsmith.anonymizer import StringNodeRule
+
 SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")
 KEYS = ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
 ENDPOINTS = ("LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT")
 DEFAULT_ENDPOINT = "https://api.smith.langchain.com"
 CONNECT_TIMEOUT_S = 2.0
+PICTURE: StringNodeRule = {"pattern": re.compile(r"data:image/[^,]*,[\w+/=]+"), "replace": "(a picture)"}
+"""What a vision model is sent, and a trace must not hold."""
+MESSAGE_DEPTH = 20
+"""How deep in a traced call a text is looked for; a message's picture lies ten levels down."""
 TOLD: tuple[Literal["prompt", "elements", "rung", "template", "captions", "scores", "reasons"], ...] = (
     "prompt",
     "elements",
@@ -44,13 +52,19 @@ def langsmith_tracing() -> AbstractContextManager[None]:
 
     Without this, tracing that cannot reach its server costs some ten seconds at exit.
     """
-    from langsmith import tracing_context
+    from langsmith import Client, tracing_context
 
     reason = _why_not()
     if reason:
         logger.warning("LangSmith is switched on and %s; this run is traced to its trace.jsonl alone", reason)
-    context: AbstractContextManager[None] = tracing_context(enabled=_is_wanted() and not reason)
-    return context
+    if reason or not _is_wanted():
+        off: AbstractContextManager[None] = tracing_context(enabled=False)
+        return off
+    from langsmith.anonymizer import create_anonymizer
+
+    without_pixels = create_anonymizer([PICTURE], max_depth=MESSAGE_DEPTH)
+    on: AbstractContextManager[None] = tracing_context(enabled=True, client=Client(anonymizer=without_pixels))
+    return on
 
 
 def _is_wanted() -> bool:
@@ -62,10 +76,16 @@ def _why_not() -> str:
         return ""
     if not any(os.environ.get(name) for name in KEYS):
         return f"{KEYS[0]} is not set"
-    parts = urlsplit(next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), DEFAULT_ENDPOINT))
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), DEFAULT_ENDPOINT)
     try:
-        socket.create_connection((parts.hostname or "", port), CONNECT_TIMEOUT_S).close()
+        parts = urlsplit(endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as exc:
+        return f"its endpoint {endpoint!r} is no URL ({exc})"
+    if not parts.hostname:
+        return f"its endpoint {endpoint!r} is no URL; expected such as {DEFAULT_ENDPOINT}"
+    try:
+        socket.create_connection((parts.hostname, port), CONNECT_TIMEOUT_S).close()
     except OSError as exc:
         return f"{parts.hostname}:{port} cannot be reached ({exc})"
     return ""
@@ -90,15 +110,16 @@ def traced_as(item: WorkItem) -> RunnableConfig:
     }
 
 
-def trace_round(round_: Round, thumbnails: Iterable[str]) -> None:
+def trace_round(category: str, round_: Round, thumbnails: Iterable[str]) -> None:
     """A span of one round below the node that calls it, where a trace is being made."""
     from langsmith import trace
     from langsmith.run_helpers import get_current_run_tree
 
     if get_current_run_tree() is None:
         return
+    name, tags, inputs = f"round {round_['round']}", ["round", category], {"prompt": round_["prompt"]}
     metadata = {**round_, "thumbnails": list(thumbnails)}
-    with trace(f"round {round_['round']}", "chain", inputs={"prompt": round_["prompt"]}, metadata=metadata) as span:
+    with trace(name, "chain", inputs=inputs, metadata=metadata, tags=tags) as span:
         span.end(outputs={"num_kept": round_["num_kept"], "scores": round_["scores"], "reasons": round_["reasons"]})
 
 

@@ -110,14 +110,14 @@ class Workshop:
             masker=masker,
             similarity=DualSimilarity(scorer, crops),
             judge=PaintedJudge(settings.limits, settings.similarity),
-            memory=self._memory(settings, painter.name),
+            memory=self._memory(painter.name),
             elements=ElementsLedger(Ledger(self.folder / "elements"), writer),
             writer=writer,
             captioner=captioner,
             artifacts=self.artifacts,
         )
 
-    def _memory(self, settings: TextAgentSettings, painter: str) -> RunMemory:
+    def _memory(self, painter: str) -> RunMemory:
         """The prompt history, seen as it stood when the run began; a resumed run notes nothing anew."""
         history = open_prompt_history(self.recipe.memory)
         snapshot = history.snapshot(self.record.run_id)
@@ -127,7 +127,6 @@ class Workshop:
             snapshot=self.record.noted_snapshot(snapshot),
             run_id=self.record.run_id,
             started=self.record.started,
-            good_yield=settings.min_yield,
             painter=painter,
         )
 

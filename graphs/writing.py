@@ -21,7 +21,9 @@ from .templates import Template, load_template
 MAX_WORDS = 20
 MAX_CHARS = 160
 NUM_ELEMENTS = 4
-REFUSALS = re.compile(r"\b(i'm sorry|i am sorry|i cannot|i can't|as an ai|i'm unable|i am unable)\b", re.IGNORECASE)
+REFUSALS = re.compile(
+    r"\b(i['’]m sorry|i am sorry|i cannot|i can['’]t|as an ai|i['’]m unable|i am unable)\b", re.IGNORECASE
+)
 ECHO = re.compile(
     r"\b(captions?|descriptions?|json|schema|worked before|write (a|an|another|the|this)\b|what was wrong|mean scores"
     r"|plain background\W+\w+ a)\b",
@@ -31,12 +33,12 @@ ECHO = re.compile(
 PHRASE = re.compile(r"[^\W\d_]+([ '-][^\W\d_]+){0,4}")
 """One to five words."""
 LOOKS = ("red", "blue", "white", "black")
-VIEWS = ("seen from the front", "seen from the side", "seen from above", "turned half away")
+VIEWS = ("front view", "side view", "top view", "three-quarter view")
 NEW_WORDS = 0.5
 """Share of a clause's words that earlier clauses must not hold, or it says nothing new."""
 
 T = TypeVar("T", bound=BaseModel)
-Element = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=40)]
+Element = Annotated[str, StringConstraints(max_length=40)]
 
 
 class DiversityElements(BaseModel):
@@ -62,7 +64,7 @@ class WrittenPrompt(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: str = Field(min_length=3, max_length=MAX_CHARS, description="the caption, on one line")
+    prompt: str = Field(max_length=MAX_CHARS, description="the caption, on one line")
 
 
 class Caption(BaseModel):

@@ -91,12 +91,40 @@ def test_card_without_the_originals_counts_what_is_there() -> None:
 def test_card_says_how_it_was_made() -> None:
     card = dataset_card(RUN)
     for line in (
-        "painter: variation kornia-0.8.1",
+        "painter: variation kornia-0.8.1 from real instances",
         "seed: 0",
         "recipe: instances",
         "1,500, of which 266 were rejected",
     ):
         assert f"- {line}\n" in card or f"- images painted: {line}\n" in card
+
+
+TEXT_PAINTER = {"text_agent": {"name": "embedded:sprites", "revision": "297cb5797482"}}
+
+
+@pytest.mark.parametrize(
+    ("painters", "line"),
+    [
+        (TEXT_PAINTER, "embedded:sprites 297cb5797482 from prompts"),
+        (
+            TEXT_PAINTER | {"image_agent": {"name": "variation", "revision": "1"}},
+            "embedded:sprites 297cb5797482 from prompts, variation 1 from real instances",
+        ),
+        ({"text_agent": {"name": "hosted:gpt-image", "revision": ""}}, "hosted:gpt-image from prompts"),
+    ],
+    ids=["prompts alone", "both agents", "no revision"],
+)
+def test_card_names_prompts_and_their_painter(painters: dict[str, dict[str, str]], line: str) -> None:
+    card = dataset_card(RUN | {"painters": painters})
+    assert f"- painter: {line}\n" in card
+    assert "the terms of the painter's model apply" in card[card.index("## Licences") : card.index("## Limits")]
+    assert "painted from a prompt" in card[card.index("## Limits") :]
+
+
+def test_card_of_a_run_without_prompts_does_not_speak_of_them_as_painted() -> None:
+    card = dataset_card(RUN)
+    assert "the painter's model" not in card
+    assert "from prompts" not in card
 
 
 def test_card_leaves_out_what_the_run_does_not_say() -> None:

@@ -232,3 +232,35 @@ def test_a_real_server_that_drops_the_schema(transformers_server: tuple[str, Pat
     assert greeting.attempts == 3
     again = ask(model, [HumanMessage("Say hello.")], Prompt, template=lambda: Prompt(prompt="hello"), max_repairs=0)
     assert again.attempts == 1, "what the server lacks was forgotten"
+
+
+@pytest.mark.slow
+def test_one_setting_gives_the_t_agent_a_server_s_model(
+    transformers_server: tuple[str, Path], photographs: Path, tmp_path: Path
+) -> None:
+    """The planner and the writer are the served model; painter and scorer are the embedded ones."""
+    from maskwright.graphs.pipeline import run_recipe
+
+    base_url, folder = transformers_server
+    for name in ("minilm", "lite0"):
+        fetched(name)
+    annotations = photographs / "annotations" / "instances_train.json"
+    annotations.write_text(annotations.read_text(encoding="utf-8").replace('"bolt"', '"apple"'), encoding="utf-8")
+    outcome = run_recipe(
+        "text_agent",
+        data=photographs,
+        out=tmp_path / "run",
+        overrides=[
+            f'llm={{"model": "openai:{folder}", "base_url": "{base_url}", "max_tokens": 60}}',
+            "memory.enabled=false",
+            "plan.at_least=13",
+            'plan.classes=["apple"]',
+            "agents.text_agent.images_per_prompt=1",
+        ],
+    )
+    costs = outcome.content["costs"]
+    assert isinstance(costs, dict)
+    assert costs["llm_calls"] >= 4
+    assert costs["output_tokens"] > 0
+    assert outcome.content["items"]["failed"] == 0  # type: ignore[index]
+    assert outcome.content["images"]["painted"] >= 1  # type: ignore[index]

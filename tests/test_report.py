@@ -14,10 +14,10 @@ import pytest
 from maskwright.data.run_summary import RunSummary, to_run_summary
 from maskwright.errors import BrokenRunError, RunFolderError
 from maskwright.evaluation.charts import MAX_BARS
-from maskwright.evaluation.report import build_report, run_to_headline
+from maskwright.evaluation.report import build_report, run_to_facts, run_to_headline
 from maskwright.evaluation.sampling import MAX_ACCEPTED, MAX_REJECTED, MAX_SCENES
 from maskwright.memory.artifacts import ArtifactStore
-from maskwright.memory.entries import Attempt, ItemResult, SceneInstance, SceneResult
+from maskwright.memory.entries import Attempt, ItemResult, SceneInstance, SceneResult, no_cost
 from maskwright.memory.ledger import Ledger
 
 HEIGHT, WIDTH = 48, 64
@@ -68,7 +68,10 @@ class FakeRun:
                 },
                 "painter": {"name": "variation", "revision": "1"},
                 "attempts": attempts,
+                "unreadable_image": "",
                 "instances": [],
+                "rounds": [],
+                "cost": no_cost(),
                 "seconds": 0.1,
             },
         )
@@ -77,6 +80,7 @@ class FakeRun:
         reason = "" if accepted else "sharpness 0.5 is under 2"
         return {
             "round": round_number,
+            "index": 0,
             "seed": 1,
             "strength": 0.6,
             "artifact": self.good if accepted else self.bad,
@@ -349,6 +353,52 @@ def test_page_of_many_classes_charts_the_changed_ones_and_lists_all(tmp_path: Pa
     assert page.count("path", "cut") == MAX_BARS - 3
     assert page.count("line", "mark") == 3 + 1
     assert page.count("tr") == 1 + 1203
+
+
+def test_numbers_tell_what_it_cost() -> None:
+    costs = {
+        "usd": 12.5,
+        "llm_calls": 1180,
+        "input_tokens": 24377,
+        "output_tokens": 4631,
+        "device_seconds": 3725.4,
+        "usd_per_accepted": 0.0421,
+        "device_seconds_per_accepted": 0.266,
+    }
+    facts = run_to_facts(to_run_summary({"costs": costs}))
+    assert facts[-3:] == [
+        ("12.50 USD", "API cost", "0.042 USD a new instance"),
+        ("1,180", "language model calls", "24,377 tokens in, 4,631 out"),
+        ("1 h 2 min", "device time", "0.27 s a new instance"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("costs", "facts"),
+    [
+        ({}, [("0.0 s", "time", "no API cost")]),
+        ({"usd": 0.0, "llm_calls": 0, "device_seconds": 0.0}, [("0.0 s", "time", "no API cost")]),
+        (
+            {"usd": 0.0, "llm_calls": 3, "input_tokens": 5, "output_tokens": 7},
+            [
+                ("0.00 USD", "API cost", "no model with a price was used"),
+                ("3", "language model calls", "5 tokens in, 7 out"),
+            ],
+        ),
+        ({"usd": 0.000012, "llm_calls": 0}, [("0.000012 USD", "API cost", "")]),
+        ({"device_seconds": 61.0}, [("0.0 s", "time", "no API cost"), ("1 min 1 s", "device time", "")]),
+    ],
+    ids=["older run", "nothing used", "free model", "nothing accepted", "local painter alone"],
+)
+def test_numbers_leave_out_what_was_not_used(costs: dict[str, float], facts: list[tuple[str, str, str]]) -> None:
+    assert run_to_facts(to_run_summary({"costs": costs}))[-len(facts) :] == facts
+
+
+def test_spared_items_are_told_in_words() -> None:
+    items = {"planned": 10, "accepted": 6, "exhausted": 1, "failed": 0, "held": 0, "spared": 3}
+    value, label, note = run_to_facts(to_run_summary({"items": items}))[3]
+    assert (value, label) == ("10", "work items")
+    assert note == "6 accepted, 1 exhausted, 3 not needed, as their class was full by then"
 
 
 def test_summary_of_an_older_run_has_defaults() -> None:

@@ -12,10 +12,12 @@ from PIL import Image
 from maskwright.data.masks import mask_to_rle
 from maskwright.data.run_summary import ClassSummary
 from maskwright.evaluation.charts import classes_to_chart, counts_to_bars, seconds_to_text
-from maskwright.evaluation.sampling import MAX_ACCEPTED, MAX_REJECTED, MAX_SCENES, SpreadSample
+from maskwright.evaluation.rethinks import MAX_PICTURES, MAX_ROUNDS
+from maskwright.evaluation.sampling import MAX_ACCEPTED, MAX_REJECTED, MAX_RETHINKS, MAX_SCENES, SpreadSample
 from maskwright.evaluation.thumbnails import (
     INSTANCE_MAX_BYTES,
     INSTANCE_SIDE_PX,
+    RETHINK_MAX_BYTES,
     SCENE_MAX_BYTES,
     JsonSegmentation,
     class_colour,
@@ -70,6 +72,7 @@ def test_pictures_of_pure_noise_keep_the_page_small() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 4), dtype=np.uint8)
     scene, instance = image_to_data_uri(noise[..., :3], SCENE_MAX_BYTES), image_to_data_uri(noise, INSTANCE_MAX_BYTES)
     largest = MAX_SCENES * len(scene) + 2 * (MAX_ACCEPTED + MAX_REJECTED) * len(instance)
+    largest += MAX_RETHINKS * MAX_ROUNDS * MAX_PICTURES * len(image_to_data_uri(noise, RETHINK_MAX_BYTES))
     assert 0.5 * MAX_PAGE_BYTES < largest < 0.95 * MAX_PAGE_BYTES
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...configs.judging import PaintedLimits, SimilaritySettings
-from ..protocols import Verdict
+from ..protocols import Criterion, Verdict
 from .limits import LimitJudge, painted_bounds
 from .thresholds import class_threshold, judge_score
 
@@ -34,7 +34,14 @@ class PaintedJudge:
                 continue
             threshold = class_threshold(settings, seen)
             verdicts = [
-                (*criteria, judge_score(name, one.get(name), threshold))
+                _with(judge_score(name, one.get(name), threshold), criteria)
                 for criteria, one in zip(verdicts, measures, strict=True)
             ]
         return [Verdict(criteria) for criteria in verdicts]
+
+
+def _with(criterion: Criterion, criteria: tuple[Criterion, ...]) -> tuple[Criterion, ...]:
+    """One criterion a name: a hard limit that fails stands for the threshold too."""
+    if any(one.name == criterion.name and one.outcome != "meet" for one in criteria):
+        return criteria
+    return (*(one for one in criteria if one.name != criterion.name), criterion)

@@ -1,0 +1,178 @@
+"""Verdicts made again from the measures in the ledger: other limits and thresholds, the same images."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+from ..configs.agents import AgentsSettings
+from ..data.export import MARKER
+from ..memory.artifacts import breaking_the_run
+from ..memory.entries import FINISHED, Attempt, CriterionResult, Instance, ItemResult, Round
+from ..tools.judging.limits import LimitJudge, instance_bounds
+from ..tools.judging.measures import perceptual_hash
+from ..tools.judging.painted_judge import PaintedJudge
+from ..tools.protocols import Verdict
+from .composition import make_scenes
+from .crews import to_instance
+from .record import read_run_json
+from .run_services import RunServices
+from .services import Artifacts
+from .text_agent import MAX_REASONS
+
+REJUDGING = "rejudging"
+"""Key of run.json, with the number of instances before, until a rejudge is through."""
+UNMEASURED = frozenset({"painted", "mask"})
+"""Criteria of what is no picture, or shows nothing: it has no measures that other limits could judge."""
+
+ClassJudge = Callable[[Sequence[Mapping[str, float]]], list[Verdict]]
+"""Judges the measures of all images of one class together."""
+
+
+def read_rejudging(folder: Path) -> dict[str, object]:
+    """What run.json says of a rejudge that was stopped half way; empty where there is none."""
+    content = read_run_json(folder) or {}
+    return {REJUDGING: content[REJUDGING]} if REJUDGING in content else {}
+
+
+def judge_again(services: RunServices) -> None:
+    """Bring every item of the ledger to the verdicts that the recipe's settings give; doing it twice changes nothing.
+
+    A class's own thresholds follow the scores of all its images. Memory grows with the items of one class.
+
+    Raises:
+        BrokenRunError: the disk is full or not writable, or an entry is damaged.
+        ImageDecodeError: the artifact of an image that is accepted now is missing or damaged.
+    """
+    judges = _build_judges(services.recipe.agents)
+    classes: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for item_id in sorted(services.items.ids()):
+        for result in _read(services, [item_id]):
+            classes[result["item"]["agent"], result["item"]["category_id"]].append(item_id)
+    services.progress.start("judge", sum(map(len, classes.values())))
+    for (agent, _), item_ids in classes.items():
+        results = list(_read(services, item_ids))
+        for before, after in zip(results, judge_class(results, judges[agent], services.artifacts), strict=True):
+            if after != before:
+                services.items.write(after["item"]["item_id"], after)
+            services.progress.advance("judge")
+    if not count_instances(services):
+        _withdraw_product(services)
+
+
+def count_instances(services: RunServices) -> int:
+    """Accepted instances of the planned items."""
+    planned = (item["item_id"] for item in services.work.items)
+    return sum(len(result["instances"]) for result in _read(services, planned))
+
+
+def _read(services: RunServices, item_ids: Iterator[str] | Sequence[str]) -> Iterator[ItemResult]:
+    for item_id in item_ids:
+        result = services.items.read(item_id)
+        if result is not None:
+            yield result
+
+
+def _build_judges(agents: AgentsSettings) -> dict[str, ClassJudge]:
+    judges: dict[str, ClassJudge] = {}
+    if (text_agent := agents.text_agent) is not None:
+        judges["text_agent"] = PaintedJudge(text_agent.limits, text_agent.similarity).judge
+    if (image_agent := agents.image_agent) is not None:
+        limits = LimitJudge(instance_bounds(image_agent.limits))
+        judges["image_agent"] = lambda measures: [limits.judge(one) for one in measures]
+    return judges
+
+
+def judge_class(results: Sequence[ItemResult], judge: ClassJudge, artifacts: Artifacts) -> Iterator[ItemResult]:
+    """The results of one agent and class with new verdicts, and all that follows from them, in order.
+
+    Failed and held items stay that, but for their images. New instances get their artifacts.
+    """
+    measured = [a["measures"] for result in results for a in result["attempts"] if _is_measured(a)]
+    verdicts = iter(judge(measured))
+    for result in results:
+        attempts = [_judged(a, next(verdicts)) if _is_measured(a) else a for a in result["attempts"]]
+        yield _with_attempts(result, attempts, artifacts)
+
+
+def _is_measured(attempt: Attempt) -> bool:
+    return not any(criterion["name"] in UNMEASURED for criterion in attempt["criteria"])
+
+
+def _judged(attempt: Attempt, verdict: Verdict) -> Attempt:
+    criteria = [cast("CriterionResult", asdict(criterion)) for criterion in verdict.criteria]
+    return {**attempt, "criteria": criteria, "accepted": verdict.accepted}
+
+
+def _with_attempts(result: ItemResult, attempts: list[Attempt], artifacts: Artifacts) -> ItemResult:
+    """A result with other verdicts of its images. A reason that came of no verdict stays."""
+    known = {(instance["round"], instance["index"]): instance for instance in result["instances"]}
+    kept = [attempt for attempt in attempts if attempt["accepted"]]
+    judged: ItemResult = {
+        **result,
+        "attempts": attempts,
+        "rounds": [_recounted(one, attempts) for one in result["rounds"]],
+        "instances": [
+            known.get((attempt["round"], attempt["index"])) or _make_instance(result, attempt, artifacts)
+            for attempt in kept
+        ],
+    }
+    if result["ending"] in FINISHED:
+        judged["ending"] = "accepted" if kept else "exhausted"
+    if result["reason"] in ("", _rejection(result)):
+        judged["reason"] = "" if kept else _rejection(judged)
+    return judged
+
+
+def _recounted(told: Round, attempts: Sequence[Attempt]) -> Round:
+    own = [attempt for attempt in attempts if attempt["round"] == told["round"]]
+    reasons = Counter(c["reason"] for attempt in own for c in attempt["criteria"] if c["outcome"] != "meet")
+    return {
+        **told,
+        "num_kept": sum(attempt["accepted"] for attempt in own),
+        "reasons": [reason for reason, _ in reasons.most_common(MAX_REASONS)],
+    }
+
+
+def _rejection(result: ItemResult) -> str:
+    """Why the last images were rejected, as the agents put it."""
+    if result["rounds"]:
+        return "; ".join(result["rounds"][-1]["reasons"])
+    last = result["attempts"][-1]["criteria"] if result["attempts"] else []
+    return "; ".join(criterion["reason"] for criterion in last if criterion["reason"])
+
+
+def _make_instance(result: ItemResult, attempt: Attempt, artifacts: Artifacts) -> Instance:
+    if result["item"]["agent"] == "text_agent":
+        return to_instance(result["item"], attempt, artifacts)
+    return {
+        "instance_id": f"{result['item']['item_id']}-r{attempt['round']}",
+        "artifact": attempt["artifact"],
+        "phash": f"{perceptual_hash(artifacts.get_image(attempt['artifact'])):016x}",
+        "truncated_sides": attempt["truncated_sides"],
+        "round": attempt["round"],
+        "index": attempt["index"],
+    }
+
+
+def _withdraw_product(services: RunServices) -> None:
+    """Where nothing is accepted any more there is nothing to export: scenes and data set of before go."""
+    make_scenes([], services.scene_services)
+    services.record.product_digest = ""
+    folder = services.folder / "dataset"
+    marker = folder / MARKER
+    if not marker.is_file():
+        return
+    with breaking_the_run(folder):
+        ours = {*marker.read_text(encoding="utf-8").split("\n"), "README.md", "provenance.jsonl"} - {"", MARKER}
+        for name in ours:
+            (folder / name).unlink(missing_ok=True)
+        for below in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+            if not any(below.iterdir()):
+                below.rmdir()
+        if list(folder.iterdir()) == [marker]:  # otherwise others' files are in it, and it stays ours
+            marker.unlink()
+            folder.rmdir()
