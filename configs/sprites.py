@@ -14,5 +14,5 @@ class SpritesSettings(BaseModel):
     guidance_scale: float = Field(2.0, ge=0, le=20, description="1 follows the prompt as trained, more insists")
     batch_size: int = Field(16, ge=1, le=1024, description="pictures denoised at once")
     min_likeness: float = Field(
-        0.75, ge=-1, le=1, description="least cosine of a class's name with a name in the picture bank, to be painted"
+        0.78, ge=-1, le=1, description="least cosine of a class's name with a name in the picture bank, to be painted"
     )

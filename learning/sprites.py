@@ -27,9 +27,9 @@ from torch.nn.functional import mse_loss
 from ..data.files import open_atomically, write_atomically
 from ..models.device import resolve_device
 from ..models.embeddings import MiniLM
-from ..models.sprites.bank import PictureBank
+from ..models.sprites.bank import BANK_FOLDER, PictureBank
 from ..models.sprites.network import build_network, predict_picture, to_patches, velocity
-from ..models.sprites.pipeline import BANK_FOLDER, DEFAULT_FOLDER, SpritePipeline
+from ..models.sprites.pipeline import DEFAULT_FOLDER, SpritePipeline
 from .sheets import draw_sheet
 from .sprites_data import SpriteBatch, SpriteData
 

@@ -16,9 +16,14 @@ from PIL import Image
 
 from maskwright.errors import BrokenRunError, PromptError
 from maskwright.models.device import resolve_device, run_in_batches
-from maskwright.models.sprites.bank import PictureBank, premultiplied_to_straight, straight_to_premultiplied
+from maskwright.models.sprites.bank import (
+    BANK_FOLDER,
+    PictureBank,
+    premultiplied_to_straight,
+    straight_to_premultiplied,
+)
 from maskwright.models.sprites.network import build_network, from_patches, to_patches, velocity
-from maskwright.models.sprites.pipeline import BANK_FOLDER, DEFAULT_FOLDER, SpritePipeline
+from maskwright.models.sprites.pipeline import DEFAULT_FOLDER, SpritePipeline
 from maskwright.models.sprites.tones import TONES, recolour
 from maskwright.models.sprites.warp import warp
 

@@ -17,6 +17,8 @@ from ...errors import BrokenRunError
 
 PICTURE_SIZE = 96
 """Pixels on each side of a banked picture."""
+BANK_FOLDER = "bank"
+"""Of a painter's folder."""
 INDEX_NAME = "index.json"
 EMBEDDINGS_NAME = "names.safetensors"
 TIE_MARGIN = 0.02

@@ -21,13 +21,12 @@ from PIL import Image
 from ...errors import PromptError
 from ..device import run_in_batches
 from ..embeddings import MAX_TOKENS, MiniLM, token_count
-from .bank import PictureBank, premultiplied_to_straight, straight_to_premultiplied
+from .bank import BANK_FOLDER, PictureBank, premultiplied_to_straight, straight_to_premultiplied
 from .network import condition_text, from_patches, predict_picture, to_patches, velocity
 from .tones import TONES, recolour
 from .warp import warp
 
 DEFAULT_FOLDER = Path(__file__).parent.parent / "weights" / "sprites"
-BANK_FOLDER = "bank"
 HAZE = 0.06
 """Alpha this near to 0 or to 1 is what denoising left over; the range between is stretched."""
 

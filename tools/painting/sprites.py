@@ -17,6 +17,9 @@ from ...models.loading import without_bars
 from ..protocols import Painted, PaintRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...models.sprites.bank import PictureBank
     from ...models.sprites.pipeline import SpritePipeline
 
 _lock = threading.Lock()
@@ -79,11 +82,21 @@ class SpritesPainter:
 
 @functools.cache
 def bank_likeness(category: str) -> float:
-    """Cosine of a class's name with the nearest name in the picture bank, in [-1, 1]."""
+    """Cosine of a class's name with the nearest name in the picture bank, in [-1, 1]; the network is not loaded."""
     import torch
 
-    embedding = torch.from_numpy(MiniLM().embed([category]))
-    return float(load_pipeline().picture_bank.likeness(embedding).max())
+    from ...models.fetch import locate_model
+    from ...models.sprites.bank import BANK_FOLDER
+
+    bank = _load_bank(locate_model("sprites") / BANK_FOLDER)
+    return float(bank.likeness(torch.from_numpy(MiniLM().embed([category]))).max())
+
+
+@functools.cache
+def _load_bank(folder: Path) -> PictureBank:
+    from ...models.sprites.bank import PictureBank
+
+    return PictureBank.from_folder(folder)
 
 
 def load_pipeline() -> SpritePipeline:
