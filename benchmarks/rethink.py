@@ -2,8 +2,9 @@
 
 `fixed` paints "a photo of a single NAME" again and again; `blind` has every prompt written, without memory and without
 feedback; `rethink` is the T-Agent as it ships: written, remembered, and rethought when too few images are kept.
-All three use the embedded models, the same seeds, the same judge, and start from the same strength.
-Run: maskwright models fetch smollm2 minilm lite0 && python benchmarks/rethink.py [--images 8] [--seeds 3]
+All use the embedded models, the same seeds and judge, and start from the same strength; `blind` and `rethink` share
+the planner's elements.
+Run: maskwright models fetch smollm2 minilm lite0 && python benchmarks/rethink.py [--images 6] [--seeds 3]
 """
 
 from __future__ import annotations
@@ -40,22 +41,24 @@ class FixedWriter(PromptWriter):
         return Written(f"a photo of a single {category}", "template", "fixed")
 
 
-def build_arm(arm: str, folder: Path, names: Sequence[str], seed: int) -> Bench:
+def build_arm(arm: str, folder: Path, names: Sequence[str], seed: int, elements: Path | None = None) -> Bench:
+    """The crew of an arm; the planner's elements are kept in a folder, where there is one, for all arms and seeds."""
     memory = [f"memory.path={folder / 'memory'}"] if arm == "rethink" else ["memory.enabled=false"]
     settings = [f"agents.text_agent.images_per_prompt={IMAGES_PER_PROMPT}", f"plan.seed={seed}"]
     bench = build_bench(folder / "run", names, [*memory, *settings])
     if arm != "fixed":
-        return bench
+        planned = ElementsLedger(Ledger(elements or folder / "elements"), bench.crew.writer)
+        return replace(bench, crew=replace(bench.crew, elements=planned))
     writer = bench.crew.writer
     fixed = FixedWriter(**{name: getattr(writer, name) for name in PromptWriter.__dataclass_fields__})
-    elements = ElementsLedger(Ledger(folder / "elements"), fixed)
-    return replace(bench, crew=replace(bench.crew, writer=fixed, elements=elements))
+    planned = ElementsLedger(Ledger(folder / "elements"), fixed)
+    return replace(bench, crew=replace(bench.crew, writer=fixed, elements=planned))
 
 
-def run_arm(arm: str, names: Sequence[str], num_images: int, seed: int) -> dict[str, tuple[int, int]]:
+def run_arm(arm: str, names: Sequence[str], num_images: int, seed: int, elements: Path) -> dict[str, tuple[int, int]]:
     """Images painted and accepted, by class."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = build_arm(arm, Path(folder), names, seed)
+        bench = build_arm(arm, Path(folder), names, seed, elements)
         painted, accepted, slot = defaultdict[str, int](int), defaultdict[str, int](int), 0
         while open_classes := [name for name in names if painted[name] < num_images]:
             by_rounds = defaultdict[int, list[str]](list)
@@ -77,17 +80,18 @@ def run_arm(arm: str, names: Sequence[str], num_images: int, seed: int) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, default=30)
-    parser.add_argument("--images", type=int, default=8, help="painted of each class")
+    parser.add_argument("--images", type=int, default=6, help="painted of each class")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="counts by arm, seed and class, as JSON")
     arguments = parser.parse_args()
     names, console = CLASSES[: arguments.classes], Console()
     yields: dict[str, list[float]] = {arm: [] for arm in ARMS}
     counts: dict[str, list[dict[str, tuple[int, int]]]] = {arm: [] for arm in ARMS}
+    elements = Path(tempfile.mkdtemp())
     for seed in range(arguments.seeds):
         for arm in ARMS:
             started = perf_counter()
-            made = run_arm(arm, names, arguments.images, seed)
+            made = run_arm(arm, names, arguments.images, seed, elements)
             counts[arm].append(made)
             painted, accepted = (sum(count[i] for count in made.values()) for i in (0, 1))
             yields[arm].append(accepted / painted)

@@ -12,6 +12,17 @@ from ..memory.entries import Cost
 TOKENS_PER_PRICE = 1_000_000
 
 
+def add_costs(first: Cost, second: Cost) -> Cost:
+    """What two tries of one item cost together."""
+    return {
+        "calls": first["calls"] + second["calls"],
+        "input_tokens": dict(Counter(first["input_tokens"]) + Counter(second["input_tokens"])),
+        "output_tokens": dict(Counter(first["output_tokens"]) + Counter(second["output_tokens"])),
+        "images_usd": first["images_usd"] + second["images_usd"],
+        "device_seconds": first["device_seconds"] + second["device_seconds"],
+    }
+
+
 @dataclass(slots=True)
 class Ledgered:
     """The costs of all finished items, summed from the ledger."""

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 from ..configs.agents import TextAgentSettings
 from ..memory.entries import Attempt, Cost, Instance, ItemResult, WorkItem
 from ..tools.cutouts import crop_to_mask
-from ..tools.judging.measures import perceptual_hash
+from ..tools.judging.painted import painted_hash
 from ..tools.protocols import Masker, Painter, TextPainter
 from .image_agent import ImageAgentGraph, make_item
 from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
@@ -143,7 +143,8 @@ class TextCrew:
             "images_usd": 0.0,
         }
         state = cast("TextAgentState", graph.invoke(first, context=services, config=traced_as(item)))
-        kept = [attempt for attempt in state["attempts"] if attempt["accepted"]]
+        # A failed item is made anew when the run is resumed, so nothing of it goes into the pool.
+        kept = [attempt for attempt in state["attempts"] if attempt["accepted"] and state["ending"] != "failed"]
         rejected = "; ".join(state["rounds"][-1]["reasons"]) if state["rounds"] else ""
         return {
             "item": item,
@@ -177,11 +178,11 @@ def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Insta
     Raises:
         ImageDecodeError: the picture's artifact is missing or damaged.
     """
-    cut_out = crop_to_mask(artifacts.get_image(attempt["artifact"]))
+    picture = artifacts.get_image(attempt["artifact"])
     return {
         "instance_id": f"{item['item_id']}-r{attempt['round']}-{attempt['index']}",
-        "artifact": artifacts.put_image(cut_out),
-        "phash": f"{perceptual_hash(cut_out):016x}",
+        "artifact": artifacts.put_image(crop_to_mask(picture)),
+        "phash": f"{painted_hash(picture):016x}",
         "truncated_sides": [],
         "round": attempt["round"],
         "index": attempt["index"],

@@ -7,6 +7,7 @@ read ─> plan ─> make_wave ⟲ ─┬─ finished ─> compose ─┬─ comp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal, TypedDict
 
@@ -17,12 +18,14 @@ from langgraph.runtime import Runtime
 from ..data.files import remove_partials
 from ..memory.entries import FINISHED, ItemResult, WorkItem
 from .composition import make_scenes
+from .costs import add_costs
 from .crews import AgentGraphs
 from .image_agent import build_image_agent_graph
 from .outputs import export_product, finish
 from .run_services import RunServices
 from .state import RunState
 from .text_agent import build_text_agent_graph
+from .tracing import trace_agent
 
 Services = Runtime[RunServices]
 RunGraph = CompiledStateGraph[RunState, RunServices, RunState, RunState]
@@ -100,9 +103,11 @@ def _make_wave(graphs: AgentGraphs, state: RunState, services: RunServices) -> W
                 services.progress.advance("make", stored[item["item_id"]]["ending"])  # type: ignore[index]
         crew = services.crews[wave[0]["agent"]]
         todo = [item for item in needed if item["item_id"] not in finished]
-        for result in crew.make(graphs, todo, services.pool, partial(_keep, services)) if todo else ():
-            stored[result["item"]["item_id"]] = result
-            services.progress.advance("make", result["ending"])
+        keep = partial(_keep, services, dict(stored))
+        with trace_agent(wave[0]["agent"], state["wave"]):
+            for result in crew.make(graphs, todo, services.pool, keep) if todo else ():
+                stored[result["item"]["item_id"]] = result
+                services.progress.advance("make", result["ending"])
         results = [made for item in needed if (made := stored[item["item_id"]]) is not None]
         for result in results:
             services.pool.add(result)
@@ -115,7 +120,10 @@ def _make_wave(graphs: AgentGraphs, state: RunState, services: RunServices) -> W
     }
 
 
-def _keep(services: RunServices, result: ItemResult) -> ItemResult:
+def _keep(services: RunServices, earlier: Mapping[str, ItemResult | None], result: ItemResult) -> ItemResult:
+    """Make a result durable; what an earlier, failed try of the item cost was spent all the same."""
+    if (failed := earlier[result["item"]["item_id"]]) is not None:
+        result = {**result, "cost": add_costs(result["cost"], failed["cost"])}
     services.items.write(result["item"]["item_id"], result)
     return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Annotated, NotRequired, TypedDict
 
-from ..memory.entries import Attempt, Ending, Round, Source, WorkItem
+from ..memory.entries import Attempt, Ending, Round, Source, WorkItem, Writing
 
 
 class ImageAgentState(TypedDict):
@@ -39,18 +39,6 @@ class Recollection(TypedDict):
     """Prompts with what was wrong."""
     strength: float | None
     """The one that promises the best yield; None where nothing is remembered."""
-
-
-class Writing(TypedDict):
-    """The prompt in force."""
-
-    prompt: str
-    elements: list[str]
-    rung: str
-    template: str
-    shortened: str
-    novelty: float
-    captions: list[str]
 
 
 class TextAgentState(TypedDict):

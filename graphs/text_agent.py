@@ -22,13 +22,13 @@ from langgraph.types import RetryPolicy
 
 from ..data.records import ImageRGBA
 from ..errors import EmptyMaskError, ModelOutageError
-from ..memory.entries import Attempt, CriterionResult, Ending, Round
+from ..memory.entries import Attempt, CriterionResult, Ending, Round, Writing
 from ..tools.judging.painted import measure_painted, painted_hash
 from ..tools.protocols import Criterion, MaskRequest, PaintRequest, Verdict
 from .items import digest_to_int, image_seed, recover
 from .pool import LIKENESSES
 from .services import TextAgentServices
-from .state import Recollection, TextAgentState, Writing
+from .state import Recollection, TextAgentState
 from .tracing import trace_round
 from .writing import DiversityElements, Feedback, Memory, Written
 

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -108,6 +108,19 @@ def traced_as(item: WorkItem) -> RunnableConfig:
         "tags": [item["agent"], item["category"]],
         "metadata": {"item_id": item["item_id"], "category": item["category"], "slot": item["slot"]},
     }
+
+
+@contextmanager
+def trace_agent(agent: str, wave: int) -> Iterator[None]:
+    """A span of an agent's wave, above its items, where a trace is being made."""
+    from langsmith import trace
+    from langsmith.run_helpers import get_current_run_tree
+
+    if get_current_run_tree() is None:
+        yield
+        return
+    with trace(agent, "chain", inputs={"wave": wave}, tags=["agent", agent]):
+        yield
 
 
 def trace_round(category: str, round_: Round, thumbnails: Iterable[str]) -> None:

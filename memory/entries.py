@@ -59,10 +59,9 @@ class Instance(TypedDict):
     index: int
 
 
-class Round(TypedDict):
-    """One prompt of a T-Agent's item and what came of it."""
+class Writing(TypedDict):
+    """A prompt of the T-Agent and how it came about."""
 
-    round: int
     prompt: str
     elements: list[str]
     rung: str
@@ -72,10 +71,16 @@ class Round(TypedDict):
     shortened: str
     """How it was made to fit the text encoder; empty: it fitted."""
     novelty: float
-    """1 minus the cosine to the nearest remembered prompt of the class."""
-    strength: float
+    """1 minus the cosine to the nearest remembered prompt of the class; 1 where none is remembered."""
     captions: list[str]
     """What a vision model saw in the pictures of the round before."""
+
+
+class Round(Writing):
+    """One prompt of an item and what came of it."""
+
+    round: int
+    strength: float
     num_painted: int
     num_kept: int
     scores: dict[str, float]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ..configs.agents import ImageAgentSettings, TextAgentSettings
 from ..errors import RecipeError
 from .judging.registry import build_text_scorer
+from .naming import no_settings, unknown_name
 from .protocols import Painter, TextPainter
 
 
@@ -25,7 +25,7 @@ def _sprites(settings: TextAgentSettings) -> TextPainter:
 
 def _diffusion(settings: TextAgentSettings) -> TextPainter:
     if settings.diffusion is None:
-        raise _unset("diffusion", "model")
+        raise no_settings("painter", "diffusion", "model")
     from .painting.diffusion import DiffusionPainter
 
     return DiffusionPainter(settings.diffusion)
@@ -33,7 +33,7 @@ def _diffusion(settings: TextAgentSettings) -> TextPainter:
 
 def _layer_diffusion(settings: TextAgentSettings) -> TextPainter:
     if settings.layer_diffusion is None:
-        raise _unset("layer_diffusion", "diffusion.model")
+        raise no_settings("painter", "layer_diffusion", "diffusion.model")
     from .painting.layer_diffusion import LayerDiffusionPainter
 
     return LayerDiffusionPainter(settings.layer_diffusion)
@@ -41,7 +41,7 @@ def _layer_diffusion(settings: TextAgentSettings) -> TextPainter:
 
 def _layered(settings: TextAgentSettings) -> TextPainter:
     if settings.layered is None:
-        raise _unset("layered", "model")
+        raise no_settings("painter", "layered", "model")
     from .painting.layered import LayeredPainter
 
     own = settings.layered
@@ -53,7 +53,7 @@ def _layered(settings: TextAgentSettings) -> TextPainter:
 
 def _hosted(settings: TextAgentSettings) -> TextPainter:
     if settings.hosted is None:
-        raise _unset("hosted", "model")
+        raise no_settings("painter", "hosted", "model")
     from .painting.hosted import HostedPainter
 
     return HostedPainter(settings.hosted)
@@ -76,7 +76,7 @@ def build_painter(settings: ImageAgentSettings) -> Painter:
         RecipeError: no painter has this name.
     """
     if settings.painter not in PAINTERS:
-        raise _unknown("image_agent", settings.painter, PAINTERS)
+        raise unknown_name("painter", settings.painter, PAINTERS, "agents.image_agent.painter")
     return PAINTERS[settings.painter](settings)
 
 
@@ -87,20 +87,5 @@ def build_text_painter(settings: TextAgentSettings) -> TextPainter:
         RecipeError: no painter has this name, or its settings are missing.
     """
     if settings.painter not in TEXT_PAINTERS:
-        raise _unknown("text_agent", settings.painter, TEXT_PAINTERS)
+        raise unknown_name("painter", settings.painter, TEXT_PAINTERS, "agents.text_agent.painter")
     return TEXT_PAINTERS[settings.painter](settings)
-
-
-def _unknown(agent: str, name: str, known: Iterable[str]) -> RecipeError:
-    names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f", did you mean {nearest[0]!r}?" if nearest else ""
-    return RecipeError(
-        f"unknown painter {name!r}{hint}; known: {', '.join(names)}. Set `agents.{agent}.painter` in the recipe."
-    )
-
-
-def _unset(painter: str, key: str) -> RecipeError:
-    return RecipeError(
-        f"painter {painter!r} has no settings; set at least `agents.text_agent.{painter}.{key}` in the recipe."
-    )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ...configs.judging import ImageEmbedderSettings, TextScorerSettings
-from ...errors import RecipeError
+from ..naming import unknown_name
 from ..protocols import ImageEmbedder, TextScorer
 
 
@@ -65,7 +64,7 @@ def build_text_scorer(settings: TextScorerSettings) -> TextScorer:
         RecipeError: no scorer has this name.
     """
     if settings.name not in TEXT_SCORERS:
-        raise _unknown("text scorer", settings.name, TEXT_SCORERS)
+        raise unknown_name("text scorer", settings.name, TEXT_SCORERS, "agents.text_agent.similarity.text.name")
     return TEXT_SCORERS[settings.name](settings)
 
 
@@ -76,12 +75,5 @@ def build_image_embedder(settings: ImageEmbedderSettings) -> ImageEmbedder:
         RecipeError: no embedder has this name.
     """
     if settings.name not in IMAGE_EMBEDDERS:
-        raise _unknown("image embedder", settings.name, IMAGE_EMBEDDERS)
+        raise unknown_name("image embedder", settings.name, IMAGE_EMBEDDERS, "agents.text_agent.similarity.image.name")
     return IMAGE_EMBEDDERS[settings.name](settings)
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> RecipeError:
-    names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f", did you mean {nearest[0]!r}?" if nearest else ""
-    return RecipeError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}. Set its `name` in the recipe.")

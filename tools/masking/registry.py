@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from ...configs.agents import TextAgentSettings
 from ...errors import RecipeError
+from ..naming import no_settings, unknown_name
 from ..protocols import Masker, TextScorer
 
 
@@ -24,7 +24,7 @@ def _grabcut(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noqa
 
 def _sam(settings: TextAgentSettings, scorer: TextScorer) -> Masker:
     if settings.sam is None:
-        raise _unset("sam", "model")
+        raise no_settings("masker", "sam", "model")
     from .sam import SamMasker
 
     return SamMasker(settings.sam, scorer)
@@ -32,7 +32,7 @@ def _sam(settings: TextAgentSettings, scorer: TextScorer) -> Masker:
 
 def _concept(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noqa: ARG001
     if settings.concept is None:
-        raise _unset("concept", "model")
+        raise no_settings("masker", "concept", "model")
     from .concept import ConceptMasker
 
     return ConceptMasker(settings.concept)
@@ -40,7 +40,7 @@ def _concept(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noqa
 
 def _birefnet(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noqa: ARG001
     if settings.birefnet is None:
-        raise _unset("birefnet", "model")
+        raise no_settings("masker", "birefnet", "model")
     from .birefnet import BirefnetMasker
 
     return BirefnetMasker(settings.birefnet)
@@ -48,7 +48,7 @@ def _birefnet(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noq
 
 def _best_of(settings: TextAgentSettings, scorer: TextScorer) -> Masker:
     if settings.best_of is None:
-        raise _unset("best_of", "maskers")
+        raise no_settings("masker", "best_of", "maskers")
     if "best_of" in settings.best_of.maskers:
         raise RecipeError("masker 'best_of' cannot vote on itself; take it out of `agents.text_agent.best_of.maskers`")
     from .vote import BestOfMasker
@@ -77,16 +77,5 @@ def build_masker(settings: TextAgentSettings, scorer: TextScorer) -> Masker:
         RecipeError: no masker has this name, or its settings are missing.
     """
     if settings.masker not in MASKERS:
-        nearest = difflib.get_close_matches(settings.masker, MASKERS, n=1)
-        hint = f", did you mean {nearest[0]!r}?" if nearest else ""
-        raise RecipeError(
-            f"unknown masker {settings.masker!r}{hint}; known: {', '.join(sorted(MASKERS))}. "
-            "Set `agents.text_agent.masker` in the recipe."
-        )
+        raise unknown_name("masker", settings.masker, MASKERS, "agents.text_agent.masker")
     return MASKERS[settings.masker](settings, scorer)
-
-
-def _unset(masker: str, key: str) -> RecipeError:
-    return RecipeError(
-        f"masker {masker!r} has no settings; set at least `agents.text_agent.{masker}.{key}` in the recipe."
-    )

@@ -1,0 +1,21 @@
+"""What a registry says to a name that it does not know."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from ..errors import RecipeError
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], setting: str) -> RecipeError:
+    """The error that names the nearest known name, all of them, and the setting to change."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f", did you mean {nearest[0]!r}?" if nearest else ""
+    return RecipeError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}. Set `{setting}` in the recipe.")
+
+
+def no_settings(kind: str, name: str, key: str) -> RecipeError:
+    """The error of a backend of the T-Agent whose own section is missing."""
+    return RecipeError(f"{kind} {name!r} has no settings; set at least `agents.text_agent.{name}.{key}` in the recipe.")
