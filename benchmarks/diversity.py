@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from text_crew import CLASSES, build_bench, to_item
 
+from maskwright.graphs.elements import ElementsLedger
+from maskwright.memory.ledger import Ledger
 from maskwright.models.embeddings import MiniLM
 from maskwright.models.image_features import Lite0
 from maskwright.tools.cutouts import crop_to_mask
@@ -47,6 +50,8 @@ def run_series(
     for run in range(num_runs):
         overrides = [memory, "agents.text_agent.images_per_prompt=2", f"plan.seed={100 * seed + run}"]
         bench = build_bench(folder / f"run-{run}", CLASSES[:num_classes], overrides)
+        elements = ElementsLedger(Ledger(folder / "elements"), bench.crew.writer)  # listed once, for all runs
+        bench = replace(bench, crew=replace(bench.crew, elements=elements))
         items = [to_item(number, name, 0) for number, name in enumerate(CLASSES[:num_classes], start=1)]
         for result in bench.make(items):
             name = result["item"]["category"]

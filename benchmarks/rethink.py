@@ -1,9 +1,13 @@
-"""Does rethinking earn its keep? Accepted instances of the same number of painted images, three ways of prompting.
+"""Does rethinking earn its keep? Accepted instances of the same number of painted images, by four ways of prompting.
 
-`fixed` paints "a photo of a single NAME" again and again; `blind` has every prompt written, without memory and without
-feedback; `rethink` is the T-Agent as it ships: written, remembered, and rethought when too few images are kept.
-All use the embedded models, the same seeds and judge, and start from the same strength; `blind` and `rethink` share
-the planner's elements.
+fixed    "a photo of a single NAME", again and again
+blind    every prompt written, without memory and without feedback
+rethink  the T-Agent: written, remembered, and rethought unless both images of a prompt are kept
+safe     a control: the fixed prompt at the least strength that rethinking may come to, near to the painter's start
+
+All use the embedded models, the same seeds and the same judge; all but `safe` start from the same strength; `blind` and
+`rethink` share the planner's elements. Spread is the mean pairwise distance (1 - cosine, EfficientNet-lite0) of a
+class's accepted pictures.
 Run: maskwright models fetch smollm2 minilm lite0 && python benchmarks/rethink.py [--images 6] [--seeds 3]
 """
 
@@ -19,16 +23,22 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
+from diversity import Rows, spread
 from rich.console import Console
 from rich.table import Table
 from text_crew import CLASSES, Bench, build_bench, to_item
 
+from maskwright.configs.agents import TextAgentSettings
 from maskwright.graphs.elements import ElementsLedger
 from maskwright.graphs.writing import DiversityElements, Memory, PromptWriter, Usage, Written
 from maskwright.memory.ledger import Ledger
+from maskwright.models.image_features import Lite0
 
-ARMS = ("fixed", "blind", "rethink")
+Counts = dict[str, tuple[int, int]]
+
+ARMS = ("fixed", "blind", "rethink", "safe")
 IMAGES_PER_PROMPT = 2
+MIN_YIELD = 0.75
 
 
 class FixedWriter(PromptWriter):
@@ -44,9 +54,11 @@ class FixedWriter(PromptWriter):
 def build_arm(arm: str, folder: Path, names: Sequence[str], seed: int, elements: Path | None = None) -> Bench:
     """The crew of an arm; the planner's elements are kept in a folder, where there is one, for all arms and seeds."""
     memory = [f"memory.path={folder / 'memory'}"] if arm == "rethink" else ["memory.enabled=false"]
-    settings = [f"agents.text_agent.images_per_prompt={IMAGES_PER_PROMPT}", f"plan.seed={seed}"]
+    settings = [f"images_per_prompt={IMAGES_PER_PROMPT}", f"min_yield={MIN_YIELD}"]
+    settings += [f"strength={TextAgentSettings().min_strength}"] if arm == "safe" else []
+    settings = [f"agents.text_agent.{setting}" for setting in settings] + [f"plan.seed={seed}"]
     bench = build_bench(folder / "run", names, [*memory, *settings])
-    if arm != "fixed":
+    if arm not in ("fixed", "safe"):
         planned = ElementsLedger(Ledger(elements or folder / "elements"), bench.crew.writer)
         return replace(bench, crew=replace(bench.crew, elements=planned))
     writer = bench.crew.writer
@@ -55,11 +67,12 @@ def build_arm(arm: str, folder: Path, names: Sequence[str], seed: int, elements:
     return replace(bench, crew=replace(bench.crew, writer=fixed, elements=planned))
 
 
-def run_arm(arm: str, names: Sequence[str], num_images: int, seed: int, elements: Path) -> dict[str, tuple[int, int]]:
-    """Images painted and accepted, by class."""
+def run_arm(arm: str, names: Sequence[str], num_images: int, seed: int, elements: Path) -> tuple[Counts, float]:
+    """Images painted and accepted, by class, and the spread of the accepted ones."""
     with tempfile.TemporaryDirectory() as folder:
         bench = build_arm(arm, Path(folder), names, seed, elements)
         painted, accepted, slot = defaultdict[str, int](int), defaultdict[str, int](int), 0
+        pictures: Rows = defaultdict(list)
         while open_classes := [name for name in names if painted[name] < num_images]:
             by_rounds = defaultdict[int, list[str]](list)
             for name in open_classes:
@@ -71,10 +84,12 @@ def run_arm(arm: str, names: Sequence[str], num_images: int, seed: int, elements
                     name = result["item"]["category"]
                     painted[name] += len(result["attempts"])
                     accepted[name] += len(result["instances"])
+                    kept = [bench.crew.artifacts.get_image(one["artifact"]) for one in result["instances"]]
+                    pictures[name] += list(Lite0().embed(kept))
                     if result["ending"] == "failed":
                         raise RuntimeError(result["reason"])
             slot += 1
-        return {name: (painted[name], accepted[name]) for name in names}
+        return {name: (painted[name], accepted[name]) for name in names}, spread(pictures)
 
 
 def main() -> None:
@@ -82,27 +97,40 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=30)
     parser.add_argument("--images", type=int, default=6, help="painted of each class")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--out", type=Path, help="counts by arm, seed and class, as JSON")
     arguments = parser.parse_args()
     names, console = CLASSES[: arguments.classes], Console()
-    yields: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    counts: dict[str, list[dict[str, tuple[int, int]]]] = {arm: [] for arm in ARMS}
+    arms = [arm for arm in ARMS if arm in arguments.arms]
+    yields: dict[str, list[float]] = {arm: [] for arm in arms}
+    spreads: dict[str, list[float]] = {arm: [] for arm in arms}
+    counts: dict[str, list[Counts]] = {arm: [] for arm in arms}
     elements = Path(tempfile.mkdtemp())
     for seed in range(arguments.seeds):
-        for arm in ARMS:
+        for arm in arms:
             started = perf_counter()
-            made = run_arm(arm, names, arguments.images, seed, elements)
+            made, spread_of_accepted = run_arm(arm, names, arguments.images, seed, elements)
             counts[arm].append(made)
             painted, accepted = (sum(count[i] for count in made.values()) for i in (0, 1))
             yields[arm].append(accepted / painted)
-            console.print(f"seed {seed} {arm}: {accepted} of {painted} in {perf_counter() - started:.0f} s")
+            spreads[arm].append(spread_of_accepted)
+            seconds = perf_counter() - started
+            console.print(
+                f"seed {seed} {arm}: {accepted} of {painted}, spread {spreads[arm][-1]:.3f}, in {seconds:.0f} s"
+            )
             if arguments.out:
                 arguments.out.write_text(json.dumps(counts))
-    table = Table("prompts", "yield", "deviation", "against fixed", title=f"{arguments.seeds} seeds")
+    table = Table("prompts", "yield", "deviation", f"against {arms[0]}", "spread", title=f"{arguments.seeds} seeds")
     for arm, values in yields.items():
-        ratio = statistics.mean(values) / statistics.mean(yields["fixed"])
+        ratio = statistics.mean(values) / statistics.mean(yields[arms[0]])
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        table.add_row(arm, f"{statistics.mean(values):.3f}", f"{deviation:.3f}", f"{ratio:.2f}")
+        table.add_row(
+            arm,
+            f"{statistics.mean(values):.3f}",
+            f"{deviation:.3f}",
+            f"{ratio:.2f}",
+            f"{statistics.mean(spreads[arm]):.3f}",
+        )
     console.print(table)
 
 

@@ -93,7 +93,7 @@ class TextAgentSettings(BaseModel):
         1, ge=1, le=256, description="items of one class that start from the same memory; more fill bigger batches"
     )
     strength: Share = Field(0.8, description="how far the first round departs from the painter's start, if it has one")
-    strength_step: Share = Field(0.15, description="change of strength when a prompt is rethought")
+    strength_step: Share = Field(0.2, description="change of strength when a prompt is rethought")
     min_strength: Share = Field(0.4, description="least strength that rethinking may come to")
     max_strength: Share = Field(0.95, description="most strength that rethinking may come to")
     max_rewrites: int = Field(

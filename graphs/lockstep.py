@@ -16,7 +16,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import SampleError
+from ..errors import BrokenRunError, InputError, ModelOutageError
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -94,21 +94,22 @@ class Lockstep:
         self._condition.notify_all()
 
 
+HITS_ALL = (BrokenRunError, InputError, ModelOutageError, MemoryError)
+"""What no smaller batch would mend."""
+
+
 def _run_together(run: Callable[[Sequence[object]], Sequence[object]], calls: Sequence[_Call]) -> None:
-    """One batch for all; where a bad sample breaks it, one batch each, so that it breaks its own item alone."""
+    """One batch for all; where something breaks it, one batch each, so that a bad item breaks alone."""
     started = time.perf_counter()
     try:
         answers = run([request for call in calls for request in call.requests])
-    except SampleError as exc:
-        if len(calls) == 1:
-            calls[0].error = exc
+    except BaseException as exc:  # noqa: BLE001  it is raised again in the thread of every item that it concerns
+        if len(calls) == 1 or isinstance(exc, HITS_ALL) or not isinstance(exc, Exception):
+            for call in calls:
+                call.error = exc
         else:
             for call in calls:
                 _run_together(run, [call])
-        return
-    except BaseException as exc:  # noqa: BLE001  it is raised again in the thread of every item that waits for it
-        for call in calls:
-            call.error = exc
         return
     seconds = time.perf_counter() - started
     position = 0

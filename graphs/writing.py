@@ -32,6 +32,10 @@ ECHO = re.compile(
 """What only the question says: a prompt with such words repeats it."""
 PHRASE = re.compile(r"[^\W\d_]+([ '-][^\W\d_]+){0,4}")
 """One to five words."""
+GENERIC = frozenset(
+    {"image", "picture", "photo", "photograph", "painting", "description", "view", "angle", "camera angle"}
+)
+"""What says nothing about a picture."""
 LOOKS = ("red", "blue", "white", "black")
 VIEWS = ("front view", "side view", "top view", "three-quarter view")
 NEW_WORDS = 0.5
@@ -188,7 +192,7 @@ class PromptWriter:
         )
         usage.add(self.planner_name, answer)
         values = dict.fromkeys(value.strip(" .,;:-").lower() for value in answer.value.values)
-        named = [value for value in values if PHRASE.fullmatch(value) and value != category.lower()]
+        named = [value for value in values if PHRASE.fullmatch(value) and value not in GENERIC | {category.lower()}]
         return named if len(named) > 1 or not fallback else list(fallback)
 
     def write(self, category: str, elements: Sequence[str], memory: Memory, usage: Usage) -> Written:

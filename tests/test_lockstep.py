@@ -9,23 +9,28 @@ from collections.abc import Sequence
 
 import pytest
 
-from maskwright.errors import BrokenRunError, PromptError
+from maskwright.errors import BrokenRunError, ModelRequestError, PromptError
 from maskwright.graphs.lockstep import Batched, Lockstep, Meter, run_in_lockstep
 
 
 class Doubler:
     """Doubles numbers in batches and records them; refuses some."""
 
-    def __init__(self, bad: frozenset[int] = frozenset(), broken: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        bad: frozenset[int] = frozenset(),
+        broken: frozenset[int] = frozenset(),
+        error: Exception | None = None,
+    ) -> None:
         self.batches: list[list[int]] = []
-        self.bad, self.broken = bad, broken
+        self.bad, self.broken, self.error = bad, broken, error or PromptError("empty")
 
     def run(self, numbers: Sequence[int]) -> list[int]:
         self.batches.append(list(numbers))
         if self.broken & set(numbers):
             raise BrokenRunError("no device")
         if self.bad & set(numbers):
-            raise PromptError("empty")
+            raise self.error
         return [2 * number for number in numbers]
 
 
@@ -42,7 +47,7 @@ def _run(
             time.sleep(random.random() / 100)
             try:
                 answers += double([number, number + 100])
-            except PromptError as exc:
+            except (PromptError, ModelRequestError, RuntimeError) as exc:
                 return exc
         assert meter.seconds > 0 or not numbers
         return answers
@@ -63,10 +68,13 @@ def test_batches_do_not_depend_on_timing(repeat: int) -> None:
     assert doubler.batches == [[1, 101, 2, 102, 3, 103], [20, 120, 40, 140], [30, 130]]
 
 
-def test_a_bad_item_fails_alone() -> None:
-    doubler = Doubler(bad=frozenset({2}))
+@pytest.mark.parametrize(
+    "error", [PromptError("empty"), ModelRequestError("refused"), RuntimeError("a defect")], ids=lambda e: str(e)
+)
+def test_a_bad_item_fails_alone(error: Exception) -> None:
+    doubler = Doubler(bad=frozenset({2}), error=error)
     good, bad, other = _run(doubler, [[1, 4], [2, 5], [3, 6]])
-    assert isinstance(bad, PromptError)
+    assert bad is error
     assert (good, other) == ([2, 202, 8, 208], [6, 206, 12, 212])
     assert doubler.batches[-1] == [4, 104, 6, 106]
 

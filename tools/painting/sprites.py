@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ import numpy as np
 from ...configs.sprites import SpritesSettings
 from ...models.checkpoints import checkpoint_revision
 from ...models.embeddings import MAX_TOKENS, MiniLM, token_count
-from ...models.loading import without_bars
 from ..protocols import Painted, PaintRequest
 
 if TYPE_CHECKING:
@@ -109,7 +109,21 @@ def load_pipeline() -> SpritePipeline:
 def _load() -> SpritePipeline:
     from ...models.sprites.pipeline import SpritePipeline
 
-    with without_bars():
+    with _without_bars():
         pipeline = SpritePipeline.from_pretrained()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Load a pipeline without the progress bar of diffusers, which would tear the run's own."""
+    from diffusers.utils import logging as diffusers_logging
+
+    were_shown = diffusers_logging.is_progress_bar_enabled()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            diffusers_logging.enable_progress_bar()
