@@ -20,8 +20,8 @@ from ..errors import ImageDecodeError, SampleError
 from ..memory.entries import Attempt, Ending, Instance, ItemResult, Source, WorkItem, no_cost
 from ..tools.judging.measures import measure_instance, perceptual_hash
 from ..tools.protocols import PaintRequest
-from .items import image_seed, recover
-from .services import ImageAgentServices
+from .items import image_seed, recover, with_verdict
+from .services import Artifacts, ImageAgentServices
 from .state import ImageAgentState
 from .tracing import traced_as
 
@@ -122,19 +122,7 @@ def measure(state: ImageAgentState, runtime: Services) -> CandidateUpdate:
 
 def judge(state: ImageAgentState, runtime: Services) -> JudgeUpdate:
     candidate = state["candidate"]
-    verdict = runtime.context.judge.judge(candidate["measures"])
-    criteria = verdict.criteria
-    return {
-        "attempts": [
-            {
-                **candidate,
-                "criteria": [
-                    {"name": c.name, "outcome": c.outcome, "score": c.score, "reason": c.reason} for c in criteria
-                ],
-                "accepted": verdict.accepted,
-            }
-        ]
-    }
+    return {"attempts": [with_verdict(candidate, runtime.context.judge.judge(candidate["measures"]))]}
 
 
 def route_verdict(state: ImageAgentState, runtime: Services) -> Literal["enough", "retry", "exhausted"]:
@@ -206,18 +194,23 @@ def make_item(graph: ImageAgentGraph, item: WorkItem, services: ImageAgentServic
         "unreadable_image": state.get("unreadable_image", ""),
         "painter": {"name": services.painter.name, "revision": services.painter.revision},
         "attempts": attempts,
-        "instances": [_to_instance(item, attempt, services) for attempt in kept],
+        "instances": [to_instance(item, attempt, services.artifacts) for attempt in kept],
         "rounds": [],
         "cost": no_cost(),
         "seconds": round(time.perf_counter() - started, 4),
     }
 
 
-def _to_instance(item: WorkItem, attempt: Attempt, services: ImageAgentServices) -> Instance:
+def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:
+    """The I-Agent's accepted image, which is a cut-out already.
+
+    Raises:
+        ImageDecodeError: its artifact is missing or damaged.
+    """
     return {
         "instance_id": f"{item['item_id']}-r{attempt['round']}",
         "artifact": attempt["artifact"],
-        "phash": f"{perceptual_hash(services.artifacts.get_image(attempt['artifact'])):016x}",
+        "phash": f"{perceptual_hash(artifacts.get_image(attempt['artifact'])):016x}",
         "truncated_sides": attempt["truncated_sides"],
         "round": attempt["round"],
         "index": attempt["index"],

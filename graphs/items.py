@@ -1,15 +1,20 @@
-"""What the graphs of all agents share: seeds of images, and what an error means for an item."""
+"""What the graphs of all agents share: seeds of images, verdicts as the ledger keeps them, what an error means."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from langgraph.errors import NodeError
 from langgraph.types import Command
 
 from ..errors import BrokenRunError, InputError, SampleError
+from ..memory.entries import Attempt
+from ..tools.protocols import Verdict
+
+MAX_REASONS = 4
 
 
 def image_seed(run_seed: int, item_id: str, round_number: int, index: int) -> int:
@@ -31,3 +36,19 @@ def recover(state: Mapping[str, object], error: NodeError) -> Command[Literal["f
     if isinstance(error.error, SampleError):
         return Command(update={"reason": reason}, goto="finish_exhausted")
     return Command(update={"reason": reason}, goto="finish_failed")
+
+
+def with_verdict(attempt: Attempt, verdict: Verdict) -> Attempt:
+    """An attempt with its verdict, as the ledger keeps it."""
+    criteria = verdict.criteria
+    return {
+        **attempt,
+        "criteria": [{"name": c.name, "outcome": c.outcome, "score": c.score, "reason": c.reason} for c in criteria],
+        "accepted": verdict.accepted,
+    }
+
+
+def frequent_reasons(attempts: Iterable[Attempt]) -> list[str]:
+    """Why images were rejected, the most frequent reasons first."""
+    reasons = Counter(c["reason"] for attempt in attempts for c in attempt["criteria"] if c["outcome"] != "meet")
+    return [reason for reason, _ in reasons.most_common(MAX_REASONS)]

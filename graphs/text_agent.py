@@ -24,8 +24,8 @@ from ..data.records import ImageRGBA
 from ..errors import EmptyMaskError, ModelOutageError
 from ..memory.entries import Attempt, CriterionResult, Ending, Round, Writing
 from ..tools.judging.painted import measure_painted, painted_hash
-from ..tools.protocols import Criterion, MaskRequest, PaintRequest, Verdict
-from .items import digest_to_int, image_seed, recover
+from ..tools.protocols import MaskRequest, PaintRequest
+from .items import digest_to_int, frequent_reasons, image_seed, recover, with_verdict
 from .pool import LIKENESSES
 from .services import TextAgentServices
 from .state import Recollection, TextAgentState
@@ -37,7 +37,6 @@ TextAgentGraph = CompiledStateGraph[TextAgentState, TextAgentServices, TextAgent
 
 MORE_VARIED = frozenset({"pool_distance_bits", "image_image over"})
 """Failures that ask for more departure from the painter's start; every other one asks for less."""
-MAX_REASONS = 4
 COMPOSITIONS = 8
 MAX_CAPTIONS = 2
 CAPTION_SIDE_PX = 512
@@ -200,7 +199,7 @@ def judge(state: TextAgentState, runtime: Services) -> JudgeUpdate:
             [*services.class_scores.get(state["item"]["category_id"], ()), *earlier],
         )
     )
-    attempts = [one if one["criteria"] else _judged(one, next(verdicts)) for one in candidates]
+    attempts = [one if one["criteria"] else with_verdict(one, next(verdicts)) for one in candidates]
     told = _to_round(state, attempts)
     trace_round(
         state["item"]["category"], told, (str(services.artifacts.path(attempt["artifact"])) for attempt in attempts)
@@ -303,18 +302,8 @@ def _failed(name: str, reason: str) -> CriterionResult:
     return {"name": name, "outcome": "fail", "score": 0.0, "reason": reason}
 
 
-def _judged(candidate: Attempt, verdict: Verdict) -> Attempt:
-    criteria = [_to_result(criterion) for criterion in verdict.criteria]
-    return {**candidate, "criteria": criteria, "accepted": verdict.accepted}
-
-
-def _to_result(criterion: Criterion) -> CriterionResult:
-    return {"name": criterion.name, "outcome": criterion.outcome, "score": criterion.score, "reason": criterion.reason}
-
-
 def _to_round(state: TextAgentState, attempts: list[Attempt]) -> Round:
     """What the writer, the memory and the report need of a round."""
-    reasons = Counter(c["reason"] for a in attempts for c in a["criteria"] if c["outcome"] != "meet")
     return {
         **state["writing"],
         "round": state["round"],
@@ -322,7 +311,7 @@ def _to_round(state: TextAgentState, attempts: list[Attempt]) -> Round:
         "num_painted": len(attempts),
         "num_kept": sum(attempt["accepted"] for attempt in attempts),
         "scores": _mean_scores(attempts),
-        "reasons": [reason for reason, _ in reasons.most_common(MAX_REASONS)],
+        "reasons": frequent_reasons(attempts),
     }
 
 

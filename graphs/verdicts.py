@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 from ..configs.agents import AgentsSettings
 from ..data.export import MARKER
 from ..memory.artifacts import breaking_the_run
-from ..memory.entries import FINISHED, Attempt, CriterionResult, Instance, ItemResult, Round
+from ..memory.entries import FINISHED, Attempt, Instance, ItemResult, Round, WorkItem
 from ..tools.judging.limits import LimitJudge, instance_bounds
-from ..tools.judging.measures import perceptual_hash
 from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.protocols import Verdict
+from . import crews, image_agent
 from .composition import make_scenes
-from .crews import to_instance
+from .items import frequent_reasons, with_verdict
 from .record import read_run_json
 from .run_services import RunServices
 from .services import Artifacts
-from .text_agent import MAX_REASONS
 
 REJUDGING = "rejudging"
 """Key of run.json, with the number of instances before, until a rejudge is through."""
 UNMEASURED = frozenset({"painted", "mask"})
 """Criteria of what is no picture, or shows nothing: it has no measures that other limits could judge."""
 
+TO_INSTANCE: dict[str, Callable[[WorkItem, Attempt, Artifacts], Instance]] = {
+    "text_agent": crews.to_instance,
+    "image_agent": image_agent.to_instance,
+}
 ClassJudge = Callable[[Sequence[Mapping[str, float]]], list[Verdict]]
 """Judges the measures of all images of one class together."""
 
@@ -89,12 +90,12 @@ def _build_judges(agents: AgentsSettings) -> dict[str, ClassJudge]:
 def judge_class(results: Sequence[ItemResult], judge: ClassJudge, artifacts: Artifacts) -> Iterator[ItemResult]:
     """The results of one agent and class with new verdicts, and all that follows from them, in order.
 
-    Failed and held items stay that, but for their images. New instances get their artifacts.
+    Failed and held items stay that, without instances. New instances get their artifacts.
     """
     measured = [a["measures"] for result in results for a in result["attempts"] if _is_measured(a)]
     verdicts = iter(judge(measured))
     for result in results:
-        attempts = [_judged(a, next(verdicts)) if _is_measured(a) else a for a in result["attempts"]]
+        attempts = [with_verdict(a, next(verdicts)) if _is_measured(a) else a for a in result["attempts"]]
         yield _with_attempts(result, attempts, artifacts)
 
 
@@ -102,21 +103,17 @@ def _is_measured(attempt: Attempt) -> bool:
     return not any(criterion["name"] in UNMEASURED for criterion in attempt["criteria"])
 
 
-def _judged(attempt: Attempt, verdict: Verdict) -> Attempt:
-    criteria = [cast("CriterionResult", asdict(criterion)) for criterion in verdict.criteria]
-    return {**attempt, "criteria": criteria, "accepted": verdict.accepted}
-
-
 def _with_attempts(result: ItemResult, attempts: list[Attempt], artifacts: Artifacts) -> ItemResult:
     """A result with other verdicts of its images. A reason that came of no verdict stays."""
     known = {(instance["round"], instance["index"]): instance for instance in result["instances"]}
-    kept = [attempt for attempt in attempts if attempt["accepted"]]
+    kept = [attempt for attempt in attempts if attempt["accepted"] and result["ending"] in FINISHED]
+    make_instance = TO_INSTANCE[result["item"]["agent"]]
     judged: ItemResult = {
         **result,
         "attempts": attempts,
         "rounds": [_recounted(one, attempts) for one in result["rounds"]],
         "instances": [
-            known.get((attempt["round"], attempt["index"])) or _make_instance(result, attempt, artifacts)
+            known.get((attempt["round"], attempt["index"])) or make_instance(result["item"], attempt, artifacts)
             for attempt in kept
         ],
     }
@@ -129,11 +126,10 @@ def _with_attempts(result: ItemResult, attempts: list[Attempt], artifacts: Artif
 
 def _recounted(told: Round, attempts: Sequence[Attempt]) -> Round:
     own = [attempt for attempt in attempts if attempt["round"] == told["round"]]
-    reasons = Counter(c["reason"] for attempt in own for c in attempt["criteria"] if c["outcome"] != "meet")
     return {
         **told,
         "num_kept": sum(attempt["accepted"] for attempt in own),
-        "reasons": [reason for reason, _ in reasons.most_common(MAX_REASONS)],
+        "reasons": frequent_reasons(own),
     }
 
 
@@ -143,19 +139,6 @@ def _rejection(result: ItemResult) -> str:
         return "; ".join(result["rounds"][-1]["reasons"])
     last = result["attempts"][-1]["criteria"] if result["attempts"] else []
     return "; ".join(criterion["reason"] for criterion in last if criterion["reason"])
-
-
-def _make_instance(result: ItemResult, attempt: Attempt, artifacts: Artifacts) -> Instance:
-    if result["item"]["agent"] == "text_agent":
-        return to_instance(result["item"], attempt, artifacts)
-    return {
-        "instance_id": f"{result['item']['item_id']}-r{attempt['round']}",
-        "artifact": attempt["artifact"],
-        "phash": f"{perceptual_hash(artifacts.get_image(attempt['artifact'])):016x}",
-        "truncated_sides": attempt["truncated_sides"],
-        "round": attempt["round"],
-        "index": attempt["index"],
-    }
 
 
 def _withdraw_product(services: RunServices) -> None:
