@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= runs/demo
 
-.PHONY: help demo fetch install test test-slow check typecheck lint bench clean
+.PHONY: help demo fetch install test test-slow check typecheck lint bench bench-models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,13 @@ bench: .venv/.stamp-all  ## speed and memory, as ratios against named alternativ
 	$(BIN)/python benchmarks/load_convert.py
 	$(BIN)/python benchmarks/compose.py
 	$(BIN)/python benchmarks/items.py
+
+bench-models: .venv/.stamp-core  ## the embedded models and the T-Agent: speed, overhead, yield, diversity (an hour)
+	$(BIN)/maskwright models fetch smollm2 minilm lite0
+	$(BIN)/python benchmarks/smollm2.py
+	$(BIN)/python benchmarks/graph_overhead.py
+	$(BIN)/python benchmarks/rethink.py
+	$(BIN)/python benchmarks/diversity.py
 
 clean:  ## remove the environment and build leftovers; runs/ stays
 	rm -rf .venv .typecheck build *.egg-info .pytest_cache .mypy_cache .ruff_cache

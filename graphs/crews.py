@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable, ensure_config
+
 from ..configs.agents import TextAgentSettings
 from ..memory.entries import Attempt, Cost, Instance, ItemResult, WorkItem
+from ..models.smollm2 import EmbeddedChatModel, ModelCall, invoke_together
 from ..tools.cutouts import crop_to_mask
 from ..tools.judging.painted import painted_hash
 from ..tools.protocols import Masker, Painter, TextPainter
@@ -118,7 +123,7 @@ class TextCrew:
             run_seed=self.run_seed,
             memory=self.memory,
             elements=self.elements,
-            writer=self.writer,
+            writer=self._writer(lockstep, place),
             captioner=self.captioner,
             usage=Usage(),
             meter=meter,
@@ -130,6 +135,25 @@ class TextCrew:
             pool_hashes=pool.hashes,
             class_scores=pool.scores,
         )
+
+    def _writer(self, lockstep: Lockstep, place: int) -> PromptWriter:
+        """The writer; its calls share batches with its companions', where its model runs in this process."""
+        if not isinstance(self.writer.writer, EmbeddedChatModel):
+            return self.writer  # a server takes requests as they come
+        ask_all = Batched(self._ask_together, lockstep, place, Meter())
+
+        def invoke(runnable: Runnable[LanguageModelInput, object], messages: list[BaseMessage]) -> object:
+            [reply] = ask_all([(runnable, messages, ensure_config())])
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+        return replace(self.writer, invoke=invoke)
+
+    def _ask_together(self, calls: Sequence[ModelCall]) -> list[object]:
+        model = self.writer.writer
+        assert isinstance(model, EmbeddedChatModel)
+        return invoke_together(model, calls)
 
     def _make_item(self, graph: TextAgentGraph, item: WorkItem, services: TextAgentServices) -> ItemResult:
         """Run one item through the graph and state its result as the ledger keeps it."""

@@ -156,7 +156,7 @@ def finish_failed(state: ImageAgentState) -> FinishUpdate:
 def build_image_agent_graph() -> ImageAgentGraph:
     """The I-Agent for one work item; its context is `ImageAgentServices`."""
     graph = StateGraph(ImageAgentState, context_schema=ImageAgentServices)
-    graph.set_node_defaults(error_handler=recover)  # type: ignore[arg-type]  # the stubs lack NodeError
+    graph.set_node_defaults(error_handler=recover)  # type: ignore[arg-type, unused-ignore]  # the stubs lack NodeError
     for node in (cut_out, vary, measure, judge, revise, finish_accepted, finish_exhausted, finish_failed):
         graph.add_node(node.__name__, node)
     graph.add_edge(START, "cut_out")

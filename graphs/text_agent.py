@@ -255,7 +255,7 @@ def finish_failed(state: TextAgentState) -> FinishUpdate:
 def build_text_agent_graph() -> TextAgentGraph:
     """The T-Agent for one work item; its context is `TextAgentServices`."""
     graph = StateGraph(TextAgentState, context_schema=TextAgentServices)
-    graph.set_node_defaults(error_handler=recover)
+    graph.set_node_defaults(error_handler=recover)  # type: ignore[arg-type, unused-ignore]  # the stubs lack NodeError
     for asker in (write_prompts, paint, revise_prompt):
         graph.add_node(asker.__name__, asker, retry_policy=OUTAGES)
     for node in (recall, mask, measure, judge, finish_accepted, finish_exhausted, finish_failed):

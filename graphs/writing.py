@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ..models.structured import Structured, ask
+from ..models.structured import Invoke, Structured, ask, invoke_alone
 from .templates import Template, load_template
 
 MAX_WORDS = 20
@@ -167,6 +167,8 @@ class PromptWriter:
     max_repairs: int
     count_tokens: Callable[[str], int]
     max_tokens: int | None
+    invoke: Invoke = invoke_alone
+    """Carries out the writer's calls."""
 
     def plan(self, category: str, usage: Usage) -> DiversityElements:
         """Elements of a class's diversity.
@@ -229,6 +231,7 @@ class PromptWriter:
             template=lambda: WrittenPrompt(prompt=compose_prompt(elements)),
             check=lambda written: find_fault(written.prompt, category, last),
             max_repairs=self.max_repairs,
+            invoke=self.invoke,
         )
         usage.add(self.writer_name, answer)
         return self._fit(Written(tidy(answer.value.prompt), answer.rung, template.version), category, usage)
@@ -244,6 +247,7 @@ class PromptWriter:
             template=lambda: WrittenPrompt(prompt=self._cut(written.prompt)),
             check=lambda shorter: find_fault(shorter.prompt, category, written.prompt),
             max_repairs=0,
+            invoke=self.invoke,
         )
         usage.add(self.writer_name, answer)
         shorter = tidy(answer.value.prompt)

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import ModelRequestError
 from .causal_lm import CausalLM, load_causal_lm
 from .constrained import UnsupportedSchemaError
+from .failures import FAILURES
 from .fetch import locate_model
 from .generation import Piece, Request, answer_all, decode
 from .shared_batch import Answers, Prompts, share_batch, shared_batch
@@ -259,3 +260,26 @@ def _usage(num_prompt_tokens: int, num_tokens: int) -> UsageMetadata:
     return UsageMetadata(
         input_tokens=num_prompt_tokens, output_tokens=num_tokens, total_tokens=num_prompt_tokens + num_tokens
     )
+
+
+ModelCall = tuple[Runnable[LanguageModelInput, object], list[BaseMessage], RunnableConfig]
+"""A model, plain or held to a schema, what it is asked, and whose call it is."""
+
+
+def invoke_together(model: EmbeddedChatModel, calls: Sequence[ModelCall]) -> list[object]:
+    """Carry out calls of one model, those that may share a forward pass in one batch.
+
+    Returns:
+        One reply a call, in order; where a call failed, its exception.
+    """
+    replies: dict[int, object] = {}
+    for is_plain in (False, True):
+        alike = [index for index, call in enumerate(calls) if (call[0] is model) == is_plain]
+        with share_batch(model, [calls[index][1] for index in alike]):
+            for index in alike:
+                runnable, messages, config = calls[index]
+                try:
+                    replies[index] = runnable.invoke(messages, config)
+                except FAILURES as exc:
+                    replies[index] = exc
+    return [replies[index] for index in range(len(calls))]

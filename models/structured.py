@@ -60,6 +60,15 @@ class Structured(Generic[T]):
     output_tokens: int
 
 
+Invoke = Callable[[Runnable[LanguageModelInput, object], list[BaseMessage]], object]
+"""Carries out one call of the ladder."""
+
+
+def invoke_alone(runnable: Runnable[LanguageModelInput, object], messages: list[BaseMessage]) -> object:
+    """One call by itself."""
+    return runnable.invoke(messages)
+
+
 def ask(
     model: BaseChatModel,
     messages: Sequence[BaseMessage],
@@ -68,6 +77,7 @@ def ask(
     template: Callable[[], T] | None = None,
     check: Callable[[T], str] | None = None,
     max_repairs: int = 1,
+    invoke: Invoke = invoke_alone,
 ) -> Structured[T]:
     """Ask a model for an object that fits a schema, down the ladder until one does.
 
@@ -78,6 +88,7 @@ def ask(
         template: makes the answer when the model cannot; for writers, never for judges.
         check: what is wrong with an answer that fits the schema, as the model is told it; "" where nothing is.
         max_repairs: how often the model is shown what is wrong with its answer.
+        invoke: carries out each call, where calls of several askers shall become one batch.
 
     Raises:
         UnparseableAnswerError: no answer fits, and there is no template.
@@ -90,7 +101,7 @@ def ask(
     while isinstance(step, _Call):
         outcome: Outcome
         try:
-            outcome = message_of(step.runnable.invoke(step.messages))
+            outcome = message_of(invoke(step.runnable, step.messages))
         except FAILURES as exc:
             outcome = exc
         step = _advance(climb, outcome)

@@ -13,6 +13,7 @@ import torch
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import LLMResult
+from langchain_core.runnables import RunnableConfig
 from model_helpers import fetched
 from pydantic import BaseModel, Field, ValidationError
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -25,7 +26,7 @@ from maskwright.models import causal_lm, generation
 from maskwright.models.causal_lm import CausalLM, load_causal_lm
 from maskwright.models.constrained import JsonSchema, UnsupportedSchemaError, bound_schema
 from maskwright.models.generation import Piece, Request, answer_all
-from maskwright.models.smollm2 import EmbeddedChatModel, NotTextError, PromptTooLongError
+from maskwright.models.smollm2 import EmbeddedChatModel, NotTextError, PromptTooLongError, invoke_together
 
 TEMPLATE = """{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
 You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
@@ -204,6 +205,21 @@ def test_a_bad_prompt_fails_alone(model: EmbeddedChatModel, forwards: list[int])
     assert isinstance(bad, PromptTooLongError)
     assert _texts([good, other]) == _texts([model.invoke("hi"), model.invoke("a dog")])
     assert forwards == [2, 1, 1]
+
+
+def test_calls_of_several_askers_share_a_batch_and_fail_alone(model: EmbeddedChatModel, forwards: list[int]) -> None:
+    class Reply(BaseModel):
+        word: str = Field(max_length=3)
+
+    texts = ("hi", "a dog", "x" * CONTEXT_TOKENS, "ho")
+    held = [model.with_structured_output(Reply.model_json_schema(), include_raw=True) for _ in texts]
+    calls = [(runnable, [HumanMessage(text)], RunnableConfig()) for runnable, text in zip(held, texts, strict=True)]
+    first, second, bad, last, plain = invoke_together(model, [*calls, (model, [HumanMessage("hi")], RunnableConfig())])
+    assert forwards == [3, 1], "those held to a schema in one batch, the plain one alone"
+    assert isinstance(bad, PromptTooLongError)
+    alone = [runnable.invoke(messages) for runnable, messages, _ in calls if messages[0].text in ("hi", "a dog", "ho")]
+    assert [reply["raw"].text for reply in (first, second, last)] == [reply["raw"].text for reply in alone]
+    assert plain.text == model.invoke("hi").text
 
 
 def test_the_seed_decides(model: EmbeddedChatModel) -> None:
