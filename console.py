@@ -116,17 +116,20 @@ def draining() -> Iterator[threading.Event]:
 def show_plan(prepared: Prepared) -> None:
     """The class histogram with quotas, and what the work would cost."""
     table = Table(title="Plan", title_justify="left")
-    for name in ("class", "instances", "images", "repeat factor", "new", "sources"):
+    for name in ("class", "instances", "images", "repeat factor", "new", "from words", "sources"):
         table.add_column(name, justify="left" if name == "class" else "right")
     for quota in sorted(prepared.work.quotas, key=lambda quota: -quota.num_new):
-        sources = prepared.work.num_sources.get(quota.category.name)
+        from_words = prepared.work.text_quota.get(quota.category.category_id, 0)
+        sources = prepared.work.num_sources.get(quota.category.name) or 0
+        missing = "[red]none[/]" if quota.num_new and not from_words else ""
         table.add_row(
             quota.category.name,
             str(quota.num_instances),
             str(quota.num_images),
             f"{quota.repeat_factor:.2f}",
             str(quota.num_new),
-            "" if sources is None else str(sources) if sources else "[red]none[/]",
+            str(from_words or ""),
+            str(sources or missing),
         )
     console.print(table)
     items = prepared.work.items

@@ -14,7 +14,8 @@ RunStatus = Literal["running", "done", "partial", "interrupted"]
 
 
 class ClassSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One class. `real` counts training instances, `quota` the new ones wanted, `painted` images."""
+    """One class. `real` counts training instances, `quota` the new ones wanted, `painted` images, `sources` what new
+    ones can start from: real instances, or else the class's name where a painter knows it."""
 
     name: str
     real: int = 0

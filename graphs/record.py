@@ -135,7 +135,7 @@ def tally(work: WorkPlan, pool: Pool) -> dict[str, object]:
                 "quota": quota.num_new,
                 "accepted": pool.accepted_by_class[quota.category.name],
                 "shortfall": max(0, quota.num_new - pool.accepted_by_class[quota.category.name]),
-                "sources": work.num_sources.get(quota.category.name, 0),
+                "sources": work.num_starts(quota.category),
                 "painted": pool.painted_by_class[quota.category.name],
             }
             for quota in work.quotas

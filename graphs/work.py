@@ -10,7 +10,7 @@ from math import ceil
 from ..configs.agents import TextAgentSettings
 from ..configs.recipe import Recipe
 from ..data.quotas import ClassQuota, plan_quotas
-from ..data.records import Dataset
+from ..data.records import Category, Dataset
 from ..memory.entries import WorkItem
 from .sources import rank_sources
 
@@ -39,6 +39,10 @@ class WorkPlan:
     @property
     def num_waves(self) -> int:
         return len(self.waves)
+
+    def num_starts(self, category: Category) -> int:
+        """Instances that a class can start from; words count as one where the T-Agent can paint it."""
+        return self.num_sources.get(category.name, 0) or int(category.category_id in self.text_quota)
 
 
 def plan_work(dataset: Dataset, recipe: Recipe, knows: Callable[[str], bool]) -> WorkPlan:
