@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 """Numbers that a network computes with; `auto` is bfloat16 on a CUDA GPU that has it, else float32."""
 SamPromptKind = Literal["box", "point", "corners"]
 SamModelType = Literal["vit_b", "vit_l", "vit_h"]
-
-NAME_FIELD = "{name}"
-"""Where a text takes the class's name."""
-
-
-def _check_template(template: str) -> str:
-    if NAME_FIELD not in template:
-        raise ValueError(f"template {template!r} does not say where the class's name goes; expected {NAME_FIELD} in it")
-    return template
-
-
-CutoutTemplate = Annotated[
-    str, AfterValidator(_check_template), Field(description="what the scorer compares a mask's cut-out with")
-]
 
 
 class NetworkSettings(BaseModel):
@@ -58,7 +44,6 @@ class SamSettings(NetworkSettings):
     choose: Literal["predicted_iou", "scorer"] = Field(
         "predicted_iou", description="which of the three masks: the network's own favourite, or the image-text scorer's"
     )
-    template: CutoutTemplate = "a photo of {name}"
 
     @model_validator(mode="after")
     def _check(self) -> SamSettings:
@@ -107,7 +92,6 @@ class BestOfSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     maskers: tuple[str, ...] = Field(min_length=2, description="names of maskers, the favourite first")
-    template: CutoutTemplate = "a photo of {name}"
 
     @field_validator("maskers")
     @classmethod

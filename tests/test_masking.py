@@ -18,7 +18,6 @@ from maskwright.tools.masking.vote import BestOfMasker
 from maskwright.tools.protocols import Masked, MaskRequest
 
 HEIGHT, WIDTH = 48, 64
-TEMPLATE = "a photo of {name}"
 NAN = float("nan")
 
 
@@ -164,7 +163,7 @@ def test_grabcut_depends_on_nothing_but_the_picture() -> None:
 
 def _vote(scorer: ScriptedScorer, *maskers: ScriptedMasker, category: str = "traffic_light") -> Masked:
     request = MaskRequest(rgba=_picture()[0], category=category)
-    [masked] = BestOfMasker(maskers, scorer, TEMPLATE).mask([request])
+    [masked] = BestOfMasker(maskers, scorer).mask([request])
     return masked
 
 
@@ -199,7 +198,7 @@ def test_the_scorer_sees_cutouts_on_white_and_the_class_as_one_says_it() -> None
     [image] = scorer.images
     np.testing.assert_array_equal(image[:, :40], _picture()[0][:, :40, :3])
     assert (image[:, 40:] == 255).all()
-    assert scorer.texts == ["a photo of traffic light"]
+    assert scorer.texts == ["traffic light"]
 
 
 def test_a_class_that_the_scorer_does_not_know_goes_to_the_first_that_found_something() -> None:
@@ -221,7 +220,7 @@ def test_a_count_survives_the_vote_whoever_wins(columns: tuple[int, int]) -> Non
 
 
 def test_a_vote_names_all_that_decided() -> None:
-    masker = BestOfMasker([ScriptedMasker("a", 1), ScriptedMasker("b", 2)], ScriptedScorer(lambda image: 0), TEMPLATE)
+    masker = BestOfMasker([ScriptedMasker("a", 1), ScriptedMasker("b", 2)], ScriptedScorer(lambda image: 0))
     assert (masker.name, masker.revision) == ("best_of", "a@7+b@7+scripted@1")
     assert masker.mask([]) == []
 
@@ -229,11 +228,11 @@ def test_a_vote_names_all_that_decided() -> None:
 def test_each_image_is_scored_by_its_own_name() -> None:
     class Table(ScriptedScorer):
         def score(self, images: Sequence[ImageRGB], texts: Sequence[str]) -> npt.NDArray[np.float32]:
-            assert list(texts) == ["bolt!", "nut!"]
+            assert list(texts) == ["bolt", "nut"]
             return np.array([[1, 2], [3, 4], [5, NAN]], np.float32)
 
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    scores = score_names(Table(lambda image: 0), [image] * 3, ["bolt", "bolt", "nut"], "{name}!")
+    scores = score_names(Table(lambda image: 0), [image] * 3, ["bolt", "bolt", "nut"])
     assert scores.tolist() == [1, 3, -np.inf]
 
 
@@ -263,7 +262,6 @@ def test_scores_are_confidences(score: float, expected: float) -> None:
         pytest.param(SamSettings, {"prompts": []}, "at least 1 item", id="no prompt"),
         pytest.param(SamSettings, {"prompts": ["scribble"]}, "'box', 'point' or 'corners'", id="unknown prompt"),
         pytest.param(SamSettings, {"version": "sam2", "model_type": "vit_b"}, "leave it out", id="type of SAM 2"),
-        pytest.param(SamSettings, {"template": "a photo"}, "expected {name}", id="template without the name"),
         pytest.param(BestOfSettings, {"maskers": ["a"]}, "at least 2 items", id="vote of one"),
         pytest.param(BestOfSettings, {"maskers": ["a", "a"]}, "name one twice", id="masker twice"),
         pytest.param(BirefnetSettings, {"side_px": 1000}, "multiple of 32", id="side"),

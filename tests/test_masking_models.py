@@ -101,7 +101,7 @@ class Smallest:
     revision = "1"
 
     def score(self, images: Sequence[ImageRGB], texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        assert list(texts) == ["one bolt"]
+        assert list(texts) == ["bolt"]
         return np.array([[image.mean()] for image in images], np.float32)
 
     def knows(self, category: str) -> bool:
@@ -112,7 +112,7 @@ def test_the_scorer_may_choose_among_the_masks(checkpoints: dict[str, Path]) -> 
     request = REQUESTS[1]
     masks, iou = _candidates(checkpoints["sam"], request, {"input_boxes": [[list(request.box_xyxy or ())]]})
     smallest = min((index for index in range(3) if masks[index].any()), key=lambda index: masks[index].sum())
-    settings = SamSettings(model=str(checkpoints["sam"]), prompts=("box",), choose="scorer", template="one {name}")
+    settings = SamSettings(model=str(checkpoints["sam"]), prompts=("box",), choose="scorer")
     [masked] = SamMasker(settings, Smallest()).mask([request])
     assert (masked.alpha.astype(bool) != masks[smallest]).mean() < 0.01
     assert masked.score == pytest.approx(float(iou[smallest]), abs=1e-4)

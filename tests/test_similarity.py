@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from maskwright.models.image_features import Lite0
 from maskwright.tools.judging import encoders
 from maskwright.tools.judging.framing import crop_object, frame_object
 from maskwright.tools.judging.registry import build_image_embedder, build_text_scorer
-from maskwright.tools.judging.similarity import class_likeness, fill_template
+from maskwright.tools.judging.similarity import fill_template
 from maskwright.tools.protocols import ImageEmbedder, TextScorer
 
 
@@ -264,29 +263,6 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(checkpoints: Path, tmp_path
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(RecipeError, match=r"1 weights are missing, such as 'text_projection\.weight'"):
         build_text_scorer(TextScorerSettings(name="clip", model=str(tmp_path))).score([_cutout()], TEXTS)
-
-
-class _FixedEmbedder:
-    name = "fixed"
-
-    def __init__(self, rows: Sequence[Sequence[float]]) -> None:
-        self.rows = np.array(rows, np.float32)
-
-    def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        return self.rows[: len(images)]
-
-
-def test_likeness_is_the_mean_cosine_to_the_crops() -> None:
-    embedder = _FixedEmbedder([[1, 0], [0, 1], [0.6, 0.8]])
-    crops = np.array([[1, 0], [0.6, 0.8]], np.float32)
-    likeness = class_likeness(embedder, [_cutout()] * 3, crops)
-    np.testing.assert_allclose(likeness, [0.8, 0.4, 0.8], atol=1e-6)
-    assert likeness.dtype == np.float32
-
-
-def test_without_a_crop_likeness_is_not_a_number() -> None:
-    assert np.isnan(class_likeness(_FixedEmbedder([[1, 0]]), [_cutout()], np.zeros((0, 2), np.float32))).all()
-    assert class_likeness(_FixedEmbedder([]), [], np.ones((1, 2), np.float32)).shape == (0,)
 
 
 def test_a_name_is_put_into_the_template(checkpoints: Path) -> None:

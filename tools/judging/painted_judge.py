@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ...configs.judging import PaintedLimits, SimilaritySettings
 from ..protocols import Criterion, Verdict
 from .limits import LimitJudge, painted_bounds
-from .thresholds import class_threshold, judge_score
+from .thresholds import judge_scores
 
 Measures = Mapping[str, float]
 
@@ -32,11 +32,8 @@ class PaintedJudge:
             seen = [one.get(name) for one in (*earlier, *measures)]
             if name == "image_image" and all(score is None for score in seen):
                 continue
-            threshold = class_threshold(settings, seen)
-            verdicts = [
-                _with(judge_score(name, one.get(name), threshold), criteria)
-                for criteria, one in zip(verdicts, measures, strict=True)
-            ]
+            judged = judge_scores(name, settings, seen[len(earlier) :], seen[: len(earlier)])
+            verdicts = [_with(one, criteria) for one, criteria in zip(judged, verdicts, strict=True)]
         return [Verdict(criteria) for criteria in verdicts]
 
 

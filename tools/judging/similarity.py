@@ -18,7 +18,6 @@ from ...models.fetch import locate_model
 from ...models.image_features import Lite0
 from ...models.lit import LitScorer
 from ...models.sprites.bank import PictureBank
-from ..protocols import ImageEmbedder
 from .encoders import CLIP_TYPES, DINO_TYPES, SIGLIP_TYPES, Encoder
 from .framing import crop_object
 
@@ -27,22 +26,6 @@ if TYPE_CHECKING:
 
 Images = Sequence[ImageRGB | ImageRGBA]
 Floats = npt.NDArray[np.float32]
-
-
-def class_likeness(embedder: ImageEmbedder, images: Images, crop_features: Floats) -> Floats:
-    """Mean cosine of each image to a class's real crops (DiverGen, which asks for 0.6 by CLIP ViT-L/14).
-
-    Args:
-        images: each (H, W, 3) or (H, W, 4) uint8, sRGB, straight alpha.
-        crop_features: (m, d) float32, what the same embedder made of the crops.
-
-    Returns:
-        (n,) float32 in [-1, 1]; NaN, which no judge accepts, if there is no crop.
-    """
-    if not len(images) or not len(crop_features):
-        return np.full(len(images), np.nan, dtype=np.float32)
-    likeness: Floats = embedder.embed(images) @ crop_features.mean(axis=0)
-    return likeness.clip(-1, 1)
 
 
 def fill_template(template: str, names: Sequence[str]) -> list[str]:

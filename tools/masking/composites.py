@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...configs.masking import NAME_FIELD
 from ...data.masks import MASK_ALPHA
 from ...data.records import ImageRGB, ImageRGBA, MaskHW
 from ..protocols import Masked, TextScorer
@@ -57,20 +56,15 @@ def noun_phrase(category: str) -> str:
     return " ".join(category.replace("_", " ").split())
 
 
-def score_names(
-    scorer: TextScorer, images: Sequence[ImageRGB], categories: Sequence[str], template: str
-) -> npt.NDArray[np.float64]:
+def score_names(scorer: TextScorer, images: Sequence[ImageRGB], categories: Sequence[str]) -> npt.NDArray[np.float64]:
     """How well each image is named by its own class.
-
-    Args:
-        template: with `{name}` where the class's name goes.
 
     Returns:
         (n,) float64 of the scorer's scores; what is not a number comes as -inf, below all others.
     """
     if not images:
         return np.zeros(0)
-    texts = [template.replace(NAME_FIELD, noun_phrase(category)) for category in categories]
+    texts = [noun_phrase(category) for category in categories]  # the scorer has a template of its own
     columns = list(dict.fromkeys(texts))
     table = scorer.score(images, columns).astype(np.float64)
     own = table[np.arange(len(texts)), [columns.index(text) for text in texts]]

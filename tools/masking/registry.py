@@ -54,7 +54,7 @@ def _best_of(settings: TextAgentSettings, scorer: TextScorer) -> Masker:
     from .vote import BestOfMasker
 
     voters = [build_masker(settings.model_copy(update={"masker": name}), scorer) for name in settings.best_of.maskers]
-    return BestOfMasker(voters, scorer, settings.best_of.template)
+    return BestOfMasker(voters, scorer)
 
 
 MASKERS: dict[str, Callable[[TextAgentSettings, TextScorer], Masker]] = {

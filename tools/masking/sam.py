@@ -79,7 +79,7 @@ class SamMasker:
         if self._scorer is None or not self._scorer.knows(category):
             return np.nan_to_num(answer.predicted_iou[visible].astype(np.float64))
         cutouts = [lay_on_white(image, mask_to_alpha(answer.masks[index])) for index in visible]
-        return score_names(self._scorer, cutouts, [category] * len(cutouts), self._settings.template)
+        return score_names(self._scorer, cutouts, [category] * len(cutouts))
 
 
 def ask(request: MaskRequest, settings: SamSettings) -> SamPrompt:

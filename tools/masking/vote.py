@@ -20,14 +20,10 @@ class BestOfMasker:
 
     name = "best_of"
 
-    def __init__(self, maskers: Sequence[Masker], scorer: TextScorer, template: str) -> None:
-        """Args:
-        maskers: the favourite first.
-        template: what the scorer compares a cut-out with; `{name}` stands for the class.
-        """
+    def __init__(self, maskers: Sequence[Masker], scorer: TextScorer) -> None:
+        """`maskers`: the favourite first."""
         self._maskers = tuple(maskers)
         self._scorer = scorer
-        self._template = template
 
     @property
     def revision(self) -> str:
@@ -54,6 +50,6 @@ class BestOfMasker:
             return replace(standing[0], num_instances=counted)
         rgb = to_opaque(request.rgba)
         cutouts = [lay_on_white(rgb, candidate.alpha) for candidate in standing]
-        scores = score_names(self._scorer, cutouts, [request.category] * len(cutouts), self._template)
+        scores = score_names(self._scorer, cutouts, [request.category] * len(cutouts))
         best = int(scores.argmax())
         return alpha_to_masked(standing[best].alpha, float(scores[best]), counted)
