@@ -160,7 +160,7 @@ def hints(recipe: Recipe, work: WorkPlan, pool: Pool, folder: Path, status: Stat
         limits = " and ".join(f"agents.{agent}.limits" for agent in _agents(recipe))
         found.append(f"Nothing was accepted ({worst}); loosen {limits} and give another --out.")
     if work.without_source:
-        found.append(f"{_needs(recipe)}: {', '.join(work.without_source)}. Add one real instance of each.")
+        found.append(_ask_for_starts(recipe, work))
     short = [q.category.name for q in work.quotas if q.num_new > pool.accepted_by_class[q.category.name]]
     short = [name for name in short if name not in work.without_source]
     if short and recipe.budget.items is not None:
@@ -179,11 +179,12 @@ def _agents(recipe: Recipe) -> list[str]:
     return [name for name in ("text_agent", "image_agent") if getattr(recipe.agents, name) is not None]
 
 
-def _needs(recipe: Recipe) -> str:
-    """What is missing of a class that no agent can make."""
+def _ask_for_starts(recipe: Recipe, work: WorkPlan) -> str:
+    """What is missing of the classes that no agent can make."""
+    names = ", ".join(work.without_source)
     if recipe.agents.image_agent is None:
-        return "The painter cannot draw, and no I-Agent is there to vary"
-    return "No instance to start from"
+        return f"The painter cannot draw: {names}. Run the recipe instada, whose I-Agent varies real instances."
+    return f"No instance to start from: {names}. Add one real instance of each."
 
 
 def _version(package: str) -> str:
