@@ -91,7 +91,7 @@ def test_a_server_gets_the_key_that_the_recipe_names(monkeypatch: pytest.MonkeyP
         pytest.param("OpenAI:gpt", {}, RecipeError, "did you mean `openai:gpt`", id="capitals"),
         pytest.param("gpt", {}, RecipeError, r"expected openai:NAME, .*package\.module:factory", id="no-provider"),
         pytest.param("openai:", {}, RecipeError, "expected openai:NAME", id="no-name"),
-        pytest.param("anthropic:claude-x", {}, RecipeError, "unknown language model", id="other-provider"),
+        pytest.param("mistral:large", {}, RecipeError, "unknown language model", id="other-provider"),
         pytest.param("", {}, RecipeError, "unknown language model ''", id="empty"),
         pytest.param("openai:m", {"base_url": ""}, RecipeError, "not a web address", id="empty-url"),
         pytest.param("openai:m", {"base_url": "localhost:1/v1"}, RecipeError, "got 'localhost:1/v1'", id="no-scheme"),
