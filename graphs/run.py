@@ -94,12 +94,14 @@ def _make_wave(graphs: AgentGraphs, state: RunState, services: RunServices) -> W
     with services.record.timed("make"):
         stored = {item["item_id"]: services.items.read(item["item_id"]) for item in wave}
         finished = {item_id for item_id, result in stored.items() if result and result["ending"] in FINISHED}
-        needed = [item for item in wave if item["item_id"] in finished or not _is_spared(item, services)]
+        needed = []
         for item in wave:
-            if item not in needed:
+            if item["item_id"] not in finished and _is_spared(item, services):
                 services.pool.num_spared += 1
                 services.progress.advance("make")
-            elif item["item_id"] in finished:
+                continue
+            needed.append(item)
+            if item["item_id"] in finished:
                 services.progress.advance("make", stored[item["item_id"]]["ending"])  # type: ignore[index]
         crew = services.crews[wave[0]["agent"]]
         todo = [item for item in needed if item["item_id"] not in finished]

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 from maskwright.configs.masking import BestOfSettings, BirefnetSettings, GrabCutSettings, SamSettings
 from maskwright.data.records import ImageRGB
 from maskwright.tools.masking.alpha import AlphaMasker
-from maskwright.tools.masking.composites import alpha_to_masked, lay_on_white, noun_phrase, score_names
+from maskwright.tools.masking.composites import alpha_to_masked, lay_on_white, score_names
 from maskwright.tools.masking.grabcut import GrabCutMasker
 from maskwright.tools.masking.vote import BestOfMasker
+from maskwright.tools.naming import noun_phrase
 from maskwright.tools.protocols import Masked, MaskRequest
 
 HEIGHT, WIDTH = 48, 64

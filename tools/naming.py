@@ -1,4 +1,4 @@
-"""What a registry says to a name that it does not know."""
+"""Names: of classes as one says them, and of backends that a registry does not know."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import difflib
 from collections.abc import Iterable
 
 from ..errors import RecipeError
+
+
+def noun_phrase(category: str) -> str:
+    """A class's name as one would say it: LVIS's `traffic_light` is a traffic light."""
+    return " ".join(category.replace("_", " ").split())
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], setting: str) -> RecipeError:

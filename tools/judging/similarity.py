@@ -18,6 +18,7 @@ from ...models.fetch import locate_model
 from ...models.image_features import Lite0
 from ...models.lit import LitScorer
 from ...models.sprites.bank import PictureBank
+from ..naming import noun_phrase
 from .encoders import CLIP_TYPES, DINO_TYPES, SIGLIP_TYPES, Encoder
 from .framing import crop_object
 
@@ -30,11 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 def fill_template(template: str, names: Sequence[str]) -> list[str]:
     """Put class names into a template's `{name}`; LVIS's `traffic_light` is a traffic light."""
-    return [template.format(name=_spoken(name)) for name in names]
-
-
-def _spoken(name: str) -> str:
-    return " ".join(name.replace("_", " ").split())
+    return [template.format(name=noun_phrase(name)) for name in names]
 
 
 class _Encoded:
@@ -122,7 +119,7 @@ class LitTextScorer:
         return self._scorer.score(images, fill_template(self._template, texts))
 
     def knows(self, category: str) -> bool:
-        likeness = self._text.embed([_spoken(category)]) @ _trained_names().T
+        likeness = self._text.embed([noun_phrase(category)]) @ _trained_names().T
         return bool(likeness.max() >= self._min_likeness)
 
 

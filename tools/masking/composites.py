@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ...data.masks import MASK_ALPHA
 from ...data.records import ImageRGB, ImageRGBA, MaskHW
+from ..naming import noun_phrase
 from ..protocols import Masked, TextScorer
 
 Alpha = npt.NDArray[np.uint8]
@@ -49,11 +50,6 @@ def alpha_to_masked(alpha: Alpha, score: float = 1.0, num_instances: int | None 
     if not (alpha >= MASK_ALPHA).any():
         return Masked(np.zeros_like(alpha), 0.0, num_instances)
     return Masked(alpha, float(np.clip(np.nan_to_num(score), 0, 1)), num_instances)
-
-
-def noun_phrase(category: str) -> str:
-    """A class's name as one would say it: `traffic_light` is a traffic light."""
-    return " ".join(category.replace("_", " ").split())
 
 
 def score_names(scorer: TextScorer, images: Sequence[ImageRGB], categories: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -18,8 +18,9 @@ from transformers.models.sam3.modeling_sam3 import Sam3ImageSegmentationOutput
 from ...configs.masking import ConceptSettings
 from ...models.checkpoints import checkpoint_revision, find_checkpoint
 from ...models.device import resolve_device, run_in_batches
+from ..naming import noun_phrase
 from ..protocols import Masked, MaskRequest
-from .composites import alpha_to_masked, mask_to_alpha, noun_phrase, to_opaque
+from .composites import alpha_to_masked, mask_to_alpha, to_opaque
 from .inference import inference, load_processor, load_whole
 
 _OUTPUTS = ("pred_logits", "presence_logits", "pred_boxes", "pred_masks")

@@ -34,7 +34,7 @@ class SpritesPainter:
     def __init__(self, settings: SpritesSettings) -> None:
         self._settings = settings
 
-    @property
+    @functools.cached_property
     def revision(self) -> str:
         from ...models.sprites.pipeline import DEFAULT_FOLDER
 
