@@ -23,7 +23,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from maskwright.configs.agents import InstanceLimits, VariationSettings
+from maskwright.configs.image_agent import VariationSettings
+from maskwright.configs.judging import InstanceLimits
 from maskwright.graphs.pipeline import run_recipe
 from maskwright.tools import registry
 from maskwright.tools.judging.limits import LimitJudge, instance_bounds

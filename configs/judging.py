@@ -137,3 +137,52 @@ class PaintedLimits(BaseModel):
             if getattr(self, least) > getattr(self, most):
                 raise ValueError(f"{least} {getattr(self, least)!r} is above {most} {getattr(self, most)!r}")
         return self
+
+
+class InstanceLimits(BaseModel):
+    """Hard limits on the measures of a variant of an instance; it must meet all of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_area_px: int = Field(64, ge=1, description="least mask area")
+    min_largest_component: Share = Field(0.3, description="least share of the mask that its largest part holds")
+    max_components: int = Field(12, ge=1, description="most parts of at least 1 % of the mask")
+    max_truncation: Share = Field(0.7, description="most share of the source's box outline cut by its image's border")
+    min_sharpness: float = Field(2.0, ge=0, description="least variance of the Laplacian over the mask, 8-bit grey")
+    min_contrast: Share = Field(0.01, description="least standard deviation of grey over the mask, of full scale")
+    min_source_difference: Share = Field(0.01, description="least mean colour difference from the source")
+    max_source_difference: Share = Field(0.45, description="most mean colour difference from the source")
+    min_source_iou: Share = Field(
+        0.5, description="least IoU of the mask that was found with the source's, where the picture shows its place"
+    )
+    max_source_iou: Share = Field(0.98, description="most IoU with the source's mask; above it the mask is a copy")
+    min_source_likeness: Cosine = Field(
+        -1.0, description="least cosine to the source, where `similarity` is on; below it the image is a stranger"
+    )
+    max_source_likeness: Cosine = Field(
+        1.0, description="most cosine to the source, where `similarity` is on; above it the image is a copy"
+    )
+    min_pool_distance_bits: int = Field(
+        2, ge=0, le=64, description="least perceptual-hash distance to the accepted instances of the class"
+    )
+
+    @model_validator(mode="after")
+    def _least_below_most(self) -> InstanceLimits:
+        for name in ("source_difference", "source_iou", "source_likeness"):
+            least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if least > most:
+                raise ValueError(f"min_{name} {least!r} is above max_{name} {most!r}")
+        return self
+
+
+class VariantSimilaritySettings(BaseModel):
+    """A variant of an instance against its class's name and against the instance that it came from (InstaDA)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: TextScorerSettings = TextScorerSettings()
+    image: ImageEmbedderSettings = ImageEmbedderSettings()
+    image_text: ThresholdSettings = Field(
+        ThresholdSettings(mode="best_share", share=0.9),
+        description="the proportional filter; not asked of classes that the scorer does not know",
+    )

@@ -99,3 +99,16 @@ class BestOfSettings(BaseModel):
         if len(set(maskers)) < len(maskers):
             raise ValueError(f"maskers {list(maskers)} name one twice")
         return maskers
+
+
+class MaskerSettings(BaseModel):
+    """Which masker an agent has, and the settings of each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    masker: str = Field("alpha", description="name of the masker")
+    grabcut: GrabCutSettings = GrabCutSettings()
+    sam: SamSettings | None = Field(None, description="settings of the masker `sam`")
+    concept: ConceptSettings | None = Field(None, description="of the masker `concept`")
+    birefnet: BirefnetSettings | None = Field(None, description="of the masker `birefnet`")
+    best_of: BestOfSettings | None = Field(None, description="of the masker `best_of`")

@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..configs.agents import ImageAgentSettings, TextAgentSettings
+from ..configs.agents import TextAgentSettings
+from ..configs.image_agent import ImageAgentSettings
 from ..data.records import ImageRGBA
 from ..tools.protocols import Masked, MaskRequest, MeasureJudge, Painted, Painter, PaintRequest, Verdict
 from .lockstep import Meter

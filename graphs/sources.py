@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from ..configs.agents import SourceSettings
+from ..configs.image_agent import SourceSettings
 from ..data.images import read_image
 from ..data.masks import mask_to_bbox, segmentation_to_mask
 from ..data.records import Dataset, ImageRGB

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from langchain_core.language_models import BaseChatModel
 
-from ..configs.agents import ImageAgentSettings, TextAgentSettings
+from ..configs.agents import TextAgentSettings
+from ..configs.image_agent import ImageAgentSettings
 from ..configs.llm import ChatModelSettings
 from ..configs.recipe import Recipe
 from ..data.records import Dataset

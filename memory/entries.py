@@ -41,6 +41,10 @@ class Attempt(TypedDict):
     artifact: str
     painted: NotRequired[str]
     """The picture as it was painted, where its mask was found afterwards."""
+    condition: NotRequired[str]
+    """The edges that guided it, where there were any."""
+    control_scale: NotRequired[float]
+    """How strongly they held."""
     parameters: dict[str, float | str]
     truncated_sides: list[str]
     measures: dict[str, float]
@@ -112,6 +116,8 @@ class Source(TypedDict):
     truncation: float
     truncated_sides: list[str]
     side_ratio: float
+    row: NotRequired[int]
+    """Of its annotation; another than the item's where that source was retired."""
 
 
 def no_cost() -> Cost:
@@ -131,7 +137,7 @@ class ItemResult(TypedDict):
     attempts: list[Attempt]
     instances: list[Instance]
     rounds: list[Round]
-    """Of the T-Agent; empty for others."""
+    """Where a prompt was painted from; else empty."""
     cost: Cost
     seconds: float
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskwright.configs.agents import ImageAgentSettings
+from maskwright.configs.image_agent import ImageAgentSettings
 from maskwright.data.records import ImageRGBA
 from maskwright.errors import BrokenRunError, EmptyMaskError, ImageDecodeError
 from maskwright.graphs.image_agent import build_image_agent_graph, make_item

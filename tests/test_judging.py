@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskwright.configs.agents import InstanceLimits
+from maskwright.configs.judging import InstanceLimits
 from maskwright.data.records import ImageRGBA
 from maskwright.errors import EmptyMaskError
 from maskwright.tools.judging.limits import LimitJudge, instance_bounds

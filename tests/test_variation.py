@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskwright.configs.agents import VariationSettings
+from maskwright.configs.image_agent import VariationSettings
 from maskwright.data.records import ImageRGBA
 from maskwright.errors import EmptyMaskError
 from maskwright.tools.painting.variation import VariationPainter

@@ -21,6 +21,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str], setting: str) -> Re
     return RecipeError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}. Set `{setting}` in the recipe.")
 
 
-def no_settings(kind: str, name: str, key: str) -> RecipeError:
-    """The error of a backend of the T-Agent whose own section is missing."""
-    return RecipeError(f"{kind} {name!r} has no settings; set at least `agents.text_agent.{name}.{key}` in the recipe.")
+def no_settings(kind: str, name: str, key: str, agent: str = "text_agent") -> RecipeError:
+    """The error of an agent's backend whose own section is missing."""
+    return RecipeError(f"{kind} {name!r} has no settings; set at least `agents.{agent}.{name}.{key}` in the recipe.")

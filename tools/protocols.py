@@ -9,7 +9,23 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..data.records import ImageRGB, ImageRGBA
+from ..data.masks import mask_to_bbox
+from ..data.records import ImageRGB, ImageRGBA, MaskHW
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """An instance in its surroundings: a padded crop of its photograph, clipped at the photograph's border."""
+
+    rgb: ImageRGB
+    """(H, W, 3) uint8, sRGB."""
+    mask_hw: MaskHW
+    """(H, W) bool, at least one pixel."""
+
+    @property
+    def box_xyxy(self) -> tuple[float, float, float, float]:
+        x, y, width, height = mask_to_bbox(self.mask_hw)
+        return (x, y, x + width, y + height)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +43,10 @@ class PaintRequest:
     """0 keeps the source, 1 departs as far as the painter's settings allow. Without any start it means nothing."""
     truncated_sides: tuple[str, ...] = ()
     """Sides on which the source was cut by its image's border; the cuts must stay straight and level."""
+    view: SourceView | None = None
+    """The source in its surroundings, for painters that need them."""
+    control_scale: float = 0.0
+    """How strongly the source's edges hold, for painters that follow them; 0 not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +60,11 @@ class Painted:
     truncated_sides: tuple[str, ...] = ()
     usd: float = 0.0
     """What the image cost in money."""
+    covers_view: bool = False
+    """Whether it shows the same frame as the request's view, at whatever size, so that the source's mask and box lie
+    where the object should be."""
+    condition: ImageRGB | None = None
+    """(h, w, 3) uint8: the edges that guided it."""
     flaw: str = ""
     """Why this is no picture at all (not finite, black, blanked by a safety checker); empty: it is one."""
 
@@ -60,8 +85,8 @@ class Painter(Protocol):
         ...
 
 
-class TextPainter(Painter, Protocol):
-    """Makes pixels from words."""
+class PromptReader(Protocol):
+    """Reads a prompt with a text encoder."""
 
     @property
     def max_tokens(self) -> int | None:
@@ -71,6 +96,24 @@ class TextPainter(Painter, Protocol):
     def count_tokens(self, prompt: str) -> int:
         """Tokens of a prompt as the text encoder counts them."""
         ...
+
+
+class SourcePainter(Painter, Protocol):
+    """Makes pixels from an instance of the user's."""
+
+    @property
+    def prompt_reader(self) -> PromptReader | None:
+        """Who reads the requests' prompts; None where nobody does."""
+        ...
+
+    @property
+    def needs_view(self) -> bool:
+        """Whether it starts from the source in its surroundings, not from the cut-out."""
+        ...
+
+
+class TextPainter(Painter, PromptReader, Protocol):
+    """Makes pixels from words."""
 
     def knows(self, category: str) -> bool:
         """Whether it can draw a class; a painter of an open vocabulary says yes to all."""
@@ -86,6 +129,8 @@ class MaskRequest:
     category: str
     box_xyxy: tuple[float, float, float, float] | None = None
     """Where the object is known to be, pixels; None: find it."""
+    mask_hw: MaskHW | None = None
+    """(h, w) bool: where an object of the same place and kind was; maskers that can start from it do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..configs.agents import ImageAgentSettings, TextAgentSettings
+from ..configs.agents import TextAgentSettings
+from ..configs.image_agent import ImageAgentSettings
 from ..errors import RecipeError
 from .judging.registry import build_text_scorer
 from .naming import no_settings, unknown_name
-from .protocols import Painter, TextPainter
+from .protocols import SourcePainter, TextPainter
 
 
-def _variation(settings: ImageAgentSettings) -> Painter:
+def _variation(settings: ImageAgentSettings) -> SourcePainter:
     from .painting.variation import VariationPainter
 
     return VariationPainter(settings.variation)
+
+
+def _edge_guided(settings: ImageAgentSettings) -> SourcePainter:
+    if settings.edge_guided is None:
+        raise no_settings("painter", "edge_guided", "model", "image_agent")
+    from .painting.conditioned import EdgeGuidedPainter
+
+    return EdgeGuidedPainter(settings.edge_guided)
+
+
+def _inpainting(settings: ImageAgentSettings) -> SourcePainter:
+    if settings.inpainting is None:
+        raise no_settings("painter", "inpainting", "model", "image_agent")
+    from .painting.conditioned import InpaintingPainter
+
+    return InpaintingPainter(settings.inpainting)
 
 
 def _sprites(settings: TextAgentSettings) -> TextPainter:
@@ -59,7 +76,11 @@ def _hosted(settings: TextAgentSettings) -> TextPainter:
     return HostedPainter(settings.hosted)
 
 
-PAINTERS: dict[str, Callable[[ImageAgentSettings], Painter]] = {"variation": _variation}
+PAINTERS: dict[str, Callable[[ImageAgentSettings], SourcePainter]] = {
+    "edge_guided": _edge_guided,
+    "inpainting": _inpainting,
+    "variation": _variation,
+}
 TEXT_PAINTERS: dict[str, Callable[[TextAgentSettings], TextPainter]] = {
     "diffusion": _diffusion,
     "embedded:sprites": _sprites,
@@ -69,11 +90,11 @@ TEXT_PAINTERS: dict[str, Callable[[TextAgentSettings], TextPainter]] = {
 }
 
 
-def build_painter(settings: ImageAgentSettings) -> Painter:
+def build_painter(settings: ImageAgentSettings) -> SourcePainter:
     """The I-Agent's painter; nothing is loaded yet.
 
     Raises:
-        RecipeError: no painter has this name.
+        RecipeError: no painter has this name, or its settings are missing.
     """
     if settings.painter not in PAINTERS:
         raise unknown_name("painter", settings.painter, PAINTERS, "agents.image_agent.painter")

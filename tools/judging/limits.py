@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ...configs.agents import InstanceLimits
-from ...configs.judging import PaintedLimits
+from ...configs.judging import InstanceLimits, PaintedLimits
 from ..protocols import Criterion, Verdict
 
 

@@ -4,60 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...configs.agents import TextAgentSettings
+from ...configs.masking import MaskerSettings
 from ...errors import RecipeError
 from ..naming import no_settings, unknown_name
 from ..protocols import Masker, TextScorer
 
 
-def _alpha(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noqa: ARG001  one signature for all
+def _alpha(settings: MaskerSettings, scorer: TextScorer | None, agent: str) -> Masker:  # noqa: ARG001  one signature for all
     from .alpha import AlphaMasker
 
     return AlphaMasker()
 
 
-def _grabcut(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noqa: ARG001
+def _grabcut(settings: MaskerSettings, scorer: TextScorer | None, agent: str) -> Masker:  # noqa: ARG001
     from .grabcut import GrabCutMasker
 
     return GrabCutMasker(settings.grabcut)
 
 
-def _sam(settings: TextAgentSettings, scorer: TextScorer) -> Masker:
+def _sam(settings: MaskerSettings, scorer: TextScorer | None, agent: str) -> Masker:
     if settings.sam is None:
-        raise no_settings("masker", "sam", "model")
+        raise no_settings("masker", "sam", "model", agent)
     from .sam import SamMasker
 
     return SamMasker(settings.sam, scorer)
 
 
-def _concept(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noqa: ARG001
+def _concept(settings: MaskerSettings, scorer: TextScorer | None, agent: str) -> Masker:  # noqa: ARG001
     if settings.concept is None:
-        raise no_settings("masker", "concept", "model")
+        raise no_settings("masker", "concept", "model", agent)
     from .concept import ConceptMasker
 
     return ConceptMasker(settings.concept)
 
 
-def _birefnet(settings: TextAgentSettings, scorer: TextScorer) -> Masker:  # noqa: ARG001
+def _birefnet(settings: MaskerSettings, scorer: TextScorer | None, agent: str) -> Masker:  # noqa: ARG001
     if settings.birefnet is None:
-        raise no_settings("masker", "birefnet", "model")
+        raise no_settings("masker", "birefnet", "model", agent)
     from .birefnet import BirefnetMasker
 
     return BirefnetMasker(settings.birefnet)
 
 
-def _best_of(settings: TextAgentSettings, scorer: TextScorer) -> Masker:
+def _best_of(settings: MaskerSettings, scorer: TextScorer | None, agent: str) -> Masker:
     if settings.best_of is None:
-        raise no_settings("masker", "best_of", "maskers")
+        raise no_settings("masker", "best_of", "maskers", agent)
     if "best_of" in settings.best_of.maskers:
-        raise RecipeError("masker 'best_of' cannot vote on itself; take it out of `agents.text_agent.best_of.maskers`")
+        raise RecipeError(f"masker 'best_of' cannot vote on itself; take it out of `agents.{agent}.best_of.maskers`")
+    if scorer is None:
+        raise RecipeError(f"masker 'best_of' votes by an image-text scorer; set `agents.{agent}.similarity`")
     from .vote import BestOfMasker
 
-    voters = [build_masker(settings.model_copy(update={"masker": name}), scorer) for name in settings.best_of.maskers]
+    voters = [
+        build_masker(settings.model_copy(update={"masker": name}), scorer, agent) for name in settings.best_of.maskers
+    ]
     return BestOfMasker(voters, scorer)
 
 
-MASKERS: dict[str, Callable[[TextAgentSettings, TextScorer], Masker]] = {
+MASKERS: dict[str, Callable[[MaskerSettings, TextScorer | None, str], Masker]] = {
     "alpha": _alpha,
     "best_of": _best_of,
     "birefnet": _birefnet,
@@ -67,15 +71,16 @@ MASKERS: dict[str, Callable[[TextAgentSettings, TextScorer], Masker]] = {
 }
 
 
-def build_masker(settings: TextAgentSettings, scorer: TextScorer) -> Masker:
-    """The T-Agent's masker; nothing is loaded yet.
+def build_masker(settings: MaskerSettings, scorer: TextScorer | None, agent: str = "text_agent") -> Masker:
+    """An agent's masker; nothing is loaded yet.
 
     Args:
-        scorer: chooses between masks, for those maskers that have a choice.
+        scorer: chooses between masks, for those maskers that have a choice; None where the agent has no scorer.
+        agent: whose settings these are, for the messages.
 
     Raises:
-        RecipeError: no masker has this name, or its settings are missing.
+        RecipeError: no masker has this name, its settings are missing, or it needs a scorer.
     """
     if settings.masker not in MASKERS:
-        raise unknown_name("masker", settings.masker, MASKERS, "agents.text_agent.masker")
-    return MASKERS[settings.masker](settings, scorer)
+        raise unknown_name("masker", settings.masker, MASKERS, f"agents.{agent}.masker")
+    return MASKERS[settings.masker](settings, scorer, agent)

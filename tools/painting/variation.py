@@ -9,7 +9,7 @@ import kornia
 import numpy as np
 import torch
 
-from ...configs.agents import VariationSettings
+from ...configs.image_agent import VariationSettings
 from ...data.masks import MASK_ALPHA, flip_sides, mask_to_bbox
 from ...data.records import ImageRGBA
 from ...errors import EmptyMaskError
@@ -53,6 +53,8 @@ class VariationPainter:
 
     name = "variation"
     revision = f"kornia-{kornia.__version__}"
+    prompt_reader = None
+    needs_view = False
 
     def __init__(self, settings: VariationSettings) -> None:
         self._settings = settings

@@ -1,0 +1,1 @@
+"""Doors for others: tools over MCP, graphs over LangGraph's REST server."""

@@ -1,0 +1,1 @@
+"""What the agents' graphs do, as tools of LangChain: thin faces, no second implementation."""
