@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,8 @@ import typer
 from .errors import InputError, MaskwrightError
 
 if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
     from .memory.prompt_history import PromptHistory
 
 app = typer.Typer(
@@ -28,6 +31,9 @@ app.add_typer(models_app, name="models")
 
 memory_app = typer.Typer(help="The prompts that runs remember, and what came of each.", no_args_is_help=True)
 app.add_typer(memory_app, name="memory")
+
+serve_app = typer.Typer(help="Our tools for programs that use tools.", no_args_is_help=True)
+app.add_typer(serve_app, name="serve")
 
 
 class DataFormat(StrEnum):
@@ -58,7 +64,10 @@ class Resume(StrEnum):
 
 
 RecipeArgument = Annotated[
-    str, typer.Argument(help="Built-in recipe (quickstart, instances, text_agent, instada) or path of a YAML file.")
+    str,
+    typer.Argument(
+        help="Built-in recipe (quickstart, instances, image_agent, text_agent, instada) or path of a YAML file."
+    ),
 ]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Data set folder, or its annotation file.")]
 FormatOption = Annotated[DataFormat | None, typer.Option("--format", help="Format of the data set.  [default: auto]")]
@@ -317,6 +326,38 @@ def _open_memory(path: Path | None) -> PromptHistory:
     from .memory.prompt_history import open_existing_history
 
     return open_existing_history(MemorySettings() if path is None else MemorySettings(path=path))
+
+
+@serve_app.command(
+    "mcp",
+    epilog="Examples:  maskwright serve mcp --root ~/pictures  ·  maskwright serve mcp --http --port 8765  ·  "
+    "with --http every request needs `Authorization: Bearer TOKEN`; the token is MASKWRIGHT_MCP_TOKEN's, "
+    "or a new one that is shown once.",
+)
+def serve_mcp(
+    root: Annotated[Path, typer.Option(help="Folder that tools read and write below.")] = Path("."),
+    recipe: Annotated[str, typer.Option(help="Recipe whose painter, masker and judges the tools are.")] = "instada",
+    overrides: SetOption = None,
+    http: Annotated[bool, typer.Option("--http", help="Streamable HTTP on loopback instead of stdio.")] = False,
+    host: Annotated[str, typer.Option(help="With --http: loopback address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --http: port; 0 for a free one.")] = 8765,
+) -> None:
+    """Serve our tools to MCP clients, over stdio or over HTTP."""
+    from .serving.mcp import TOKEN_VARIABLE, choose_token, serve_http, serve_stdio
+    from .serving.toolbox import build_toolkit
+
+    def build_tools() -> list[BaseTool]:
+        return build_toolkit(recipe, root=root, overrides=overrides or ()).get_tools()
+
+    if not http:
+        serve_stdio(build_tools)
+        return
+    token, is_new = choose_token(os.environ.get(TOKEN_VARIABLE))
+
+    def announce(url: str) -> None:
+        typer.echo(f"MCP at {url}" + (f"\ntoken  {token}" if is_new else f", token of {TOKEN_VARIABLE}"), err=True)
+
+    serve_http(build_tools(), host=host, port=port, token=token, on_ready=announce)
 
 
 def main() -> NoReturn:

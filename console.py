@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -26,6 +27,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from .data.quotas import ClassQuota
     from .data.records import Findings
     from .graphs.pipeline import Prepared, RunOutcome
     from .memory.browse import ClassSummary
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 console = Console()
 errors = Console(stderr=True)
 STAGES = {"make": "instances", "compose": "scenes", "export": "export", "report": "report", "convert": "convert"}
+FREQUENCY_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 OUTCOME_STYLES = {"accepted": "green", "exhausted": "yellow", "failed": "red", "held": "blue"}
 
 
@@ -114,24 +117,28 @@ def draining() -> Iterator[threading.Event]:
 
 
 def show_plan(prepared: Prepared) -> None:
-    """The class histogram with quotas, and what the work would cost."""
-    table = Table(title="Plan", title_justify="left")
-    for name in ("class", "instances", "images", "repeat factor", "new", "from words", "sources"):
-        table.add_column(name, justify="left" if name == "class" else "right")
-    for quota in sorted(prepared.work.quotas, key=lambda quota: -quota.num_new):
-        from_words = prepared.work.text_quota.get(quota.category.category_id, 0)
-        sources = prepared.work.num_sources.get(quota.category.name) or 0
+    """The class histogram with quotas, the frequency groups, and what the work would cost."""
+    work, has_writer = prepared.work, prepared.recipe.agents.text_agent is not None
+    table = Table(title="Plan", title_justify="left", box=SIMPLE_HEAD)
+    columns = ["class", "group", "instances", "images", "repeat\nfactor", "new", "from\nwords", "sources"]
+    for name in columns if has_writer else [name for name in columns if name != "from\nwords"]:
+        table.add_column(name, justify="left" if name in ("class", "group") else "right")
+    for quota in sorted(work.quotas, key=lambda quota: -quota.num_new):
+        from_words = work.text_quota.get(quota.category.category_id, 0)
+        sources = len(work.sources.get(quota.category.category_id, ()))
         missing = "[red]none[/]" if quota.num_new and not from_words else ""
         table.add_row(
-            quota.category.name,
+            escape(quota.category.name),
+            FREQUENCY_GROUPS[quota.frequency],
             str(quota.num_instances),
             str(quota.num_images),
             f"{quota.repeat_factor:.2f}",
             str(quota.num_new),
-            str(from_words or ""),
+            *([str(from_words or "")] if has_writer else []),
             str(sources or missing),
         )
     console.print(table)
+    _show_groups(work.quotas)
     items = prepared.work.items
     low, high = _estimate(prepared)
     console.print(
@@ -149,6 +156,15 @@ def show_plan(prepared: Prepared) -> None:
     if prepared.work.without_source:
         console.print(f"[yellow]Nothing to start from:[/] {', '.join(prepared.work.without_source)}")
     show_findings(prepared.dataset.findings)
+
+
+def _show_groups(quotas: Sequence[ClassQuota]) -> None:
+    for frequency, name in FREQUENCY_GROUPS.items():
+        group = [quota for quota in quotas if quota.frequency == frequency]
+        if group:
+            real, new = sum(quota.num_instances for quota in group), sum(quota.num_new for quota in group)
+            classes = "1 class" if len(group) == 1 else f"{len(group)} classes"
+            console.print(f"{name}: {classes}; instances: {real} real, {new} new", highlight=False)
 
 
 SECONDS_PER_VARIATION = 0.08

@@ -14,12 +14,13 @@ from PIL import Image
 from maskwright.configs.recipe import Recipe, load_recipe
 from maskwright.data.coco import load_coco
 from maskwright.data.records import Dataset
-from maskwright.graphs.crews import AgentGraphs, TextCrew
+from maskwright.graphs.crews import AgentGraphs
 from maskwright.graphs.executor import ThreadExecutor
 from maskwright.graphs.image_agent import build_image_agent_graph
 from maskwright.graphs.pool import Pool
 from maskwright.graphs.record import RunRecord
 from maskwright.graphs.text_agent import build_text_agent_graph
+from maskwright.graphs.text_crew import TextCrew
 from maskwright.graphs.workshop import Workshop
 from maskwright.memory.artifacts import ArtifactStore
 from maskwright.memory.entries import ItemResult, WorkItem

@@ -50,7 +50,7 @@ class IpAdapterSettings(BaseModel):
     model: str = Field(min_length=1, description="folder, or Hub id, OWNER/NAME")
     revision: str | None = Field(None, description="branch, tag or commit of a Hub id; null: its main branch")
     subfolder: str = Field("", description="where in it the weights lie, such as sdxl_models")
-    weight_name: str = Field(min_length=1, description="its safetensors file")
+    weight_name: str = Field(pattern=r"\.safetensors$", description="its safetensors file")
     image_encoder: str = Field("image_encoder", min_length=1, description="folder in it of the image encoder")
     scale: float = Field(0.5, ge=0, le=1, description="how strongly the source counts beside the prompt")
 
@@ -64,13 +64,14 @@ class ConditionedSettings(PipelineSettings):
     side_px: int = Field(1024, ge=16, le=4096, description="longer side that the crop is brought to")
     batch_size: int = Field(4, ge=1, le=256, description="images at once; halved when the GPU's memory is too small")
     edges: EdgesSettings = EdgesSettings()
+    controlnet: ControlNetSettings | None = Field(None, description="null: no edges hold")
     ip_adapter: IpAdapterSettings | None = Field(None, description="the source as a further condition")
 
 
 class EdgeGuidedSettings(ConditionedSettings):
     """ControlNet in image-to-image mode: the source's edges hold, the rest may change (InstaDA)."""
 
-    controlnet: ControlNetSettings
+    controlnet: ControlNetSettings = Field(description="what holds the edges")
 
 
 class InpaintingSettings(ConditionedSettings):
@@ -84,4 +85,3 @@ class InpaintingSettings(ConditionedSettings):
     grow_ratio: float = Field(
         0.05, ge=0, le=0.5, description="instance: how far the changed part reaches beyond the mask, of its longer side"
     )
-    controlnet: ControlNetSettings | None = Field(None, description="null: no edges hold")

@@ -50,7 +50,11 @@ class SourceSettings(BaseModel):
 
 
 class ImageAgentSettings(MaskerSettings):
-    """The I-Agent: painter, masker, filter and budget."""
+    """The I-Agent: painter, masker, filter and budget.
+
+    The masker is asked where the painter's pictures show the instance in its surroundings; else the painter's own
+    alpha is the mask. As `auto` it is sam where its weights are here, else grabcut.
+    """
 
     painter: str = Field("variation", description="name of the painter; auto: the best whose weights are here")
     strength: Share = Field(0.6, description="how far the first round departs from the source")

@@ -81,6 +81,9 @@ class GrabCutSettings(BaseModel):
         0.03, gt=0, lt=0.5, description="width of the border that shows background, of the shorter side"
     )
     iterations: int = Field(5, ge=1, le=50, description="rounds of fitting colours and cutting")
+    band_ratio: float = Field(
+        0.08, gt=0, lt=0.5, description="of a known mask: open band on both sides of its outline, of its side"
+    )
     border_background: bool = Field(
         True, description="the border is background for certain; false: it may turn out to be the object"
     )

@@ -18,6 +18,7 @@ from .budget import BudgetSettings
 from .compose import ComposeSettings
 from .data import DataSettings
 from .export import ExportSettings
+from .image_agent import OPAQUE_PAINTERS
 from .llm import LLMSettings
 from .memory import MemorySettings
 from .plan import PlanSettings
@@ -49,9 +50,19 @@ class Recipe(BaseModel):
         return hashlib.sha256(encoded).hexdigest()
 
     def _unfingerprinted(self) -> dict[str, Any]:
-        """What cannot change a result; without a T-Agent, language models and memory neither."""
-        without = {"budget": True, "data": {"path", "images", "format"}, "memory": {"path"}}
-        return without if self.agents.text_agent else without | {"llm": True, "memory": True}
+        """What cannot change a result; without a T-Agent the memory neither, nor language models that nobody asks."""
+        without: dict[str, Any] = {"budget": True, "data": {"path", "images", "format"}, "memory": {"path"}}
+        if not self.agents.text_agent:
+            without["memory"] = True
+        if not self.writes_prompts:
+            without["llm"] = True
+        return without
+
+    @property
+    def writes_prompts(self) -> bool:
+        """Whether a painter of the recipe reads prompts."""
+        image_agent = self.agents.image_agent
+        return bool(self.agents.text_agent or (image_agent and image_agent.painter in OPAQUE_PAINTERS))
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -86,12 +86,15 @@ def load_instances(
 ) -> Dataset:
     """Read files of the COCO family; see `load_coco`.
 
+    A photograph that two splits list stays in the first, and is counted.
+
     Args:
         folder_of: the image folder, given the split and the file names that its annotation file lists.
     """
     findings, builder = Findings(), AnnotationTableBuilder()
     categories: dict[int, Category] = {}
     images: list[ImageRecord] = []
+    split_of: dict[tuple[str, str], str] = {}
     for split, path in annotation_files.items():
         content = read_json(path, JsonFile)
         _add_categories(categories, content.categories, path)
@@ -100,9 +103,14 @@ def load_instances(
         usable = check_images(records, findings) if open_images else _believe(records, path)
         index_of_image = dict.fromkeys((record.image_id for record in records), -1)
         for record in usable:
-            if record is not None:
-                index_of_image[record.image_id] = len(images)
-                images.append(record)
+            if record is None:
+                continue
+            first = split_of.setdefault((record.folder, record.file_name), split)
+            if first != split:
+                findings.add(f"{split}_shares_{first}_images", str(record.path))
+                continue
+            index_of_image[record.image_id] = len(images)
+            images.append(record)
         frames_wh = np.array([(image.width, image.height) for image in images], dtype=np.int32).reshape(-1, 2)
         known = {category.id for category in content.categories}
         InstanceReader(str(path), index_of_image, frames_wh, known, builder, findings).read(content.annotations)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..errors import DatasetError, ImageDecodeError, ImageSizeError
 from .files import PARTIAL_SUFFIX
-from .records import Findings, ImageRecord, ImageRGB
+from .records import Findings, ImageRecord, ImageRGB, ImageRGBA
 
 PlaceImage = Callable[[ImageRecord, Path], None]
 """Puts the bytes of an image at a destination."""
@@ -207,6 +207,37 @@ def read_image(record: ImageRecord) -> ImageRGB:
             f"expected {record.width}x{record.height}"
         )
     return image_rgb
+
+
+def read_upright(path: Path, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageRGBA:
+    """Decode a picture as a viewer shows it: turned upright by its EXIF tag, with its alpha.
+
+    Colours become RGB as `read_image` makes them.
+
+    Returns:
+        (H, W, 4) uint8, sRGB, straight alpha; 255 everywhere where the file has no alpha.
+
+    Raises:
+        ImageDecodeError: the file is missing, no image, truncated, or of floating-point pixels.
+        ImageSizeError: it has more pixels than `max_pixels`; none of them was decoded.
+        DatasetError: the image is a decompression bomb.
+    """
+    with _open(path) as image:
+        if image.width * image.height > max_pixels:
+            raise ImageSizeError(
+                f"{str(path)!r} has {image.width}x{image.height} pixels, expected at most {max_pixels:,}; scale it down"
+            )
+        try:
+            return _to_rgba(_upright(image))
+        except _DECODE_ERRORS as exc:
+            raise ImageDecodeError(f"{str(path)!r} cannot be decoded: {exc}") from exc
+
+
+def _to_rgba(image: Image.Image) -> ImageRGBA:
+    if image.has_transparency_data and not image.mode.startswith(("I", "F")):
+        return np.array(image.convert("RGBA"))
+    rgb = _to_rgb(image)
+    return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -24,6 +24,8 @@ from .rings import clip_ring, rings_to_areas, rings_to_extents
 
 CHUNK_ROWS = 256
 """Larger chunks are slower: their lists live long enough for the garbage collector to walk them."""
+ROUNDING_PX = 1.0
+"""What a declared box may stand out of its image."""
 
 JsonId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 JsonCategoryId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -212,10 +214,21 @@ class InstanceReader:
         boxes = [entry.bbox if entry.bbox and len(entry.bbox) == 4 else no_box for entry in rows.entries]
         declared_bbox = _to_floats(boxes).reshape(-1, 4)
         declared_area = np.array([entry.area or 0.0 for entry in rows.entries])
-        has_bbox = np.isfinite(declared_bbox).all(axis=1) & (declared_bbox[:, 2:] > 0).all(axis=1)
+        has_bbox = self._find_true_boxes(rows, declared_bbox)
         bbox_xywh[has_bbox] = declared_bbox[has_bbox]
         area = np.where((area > 0) & (declared_area > 0), declared_area, area)
         return area.astype(np.float32), bbox_xywh
+
+    def _find_true_boxes(self, rows: _Rows, declared_bbox: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """Which declared boxes, (N, 4) xywh, can be true: they have an area and lie in the frame, rounding aside."""
+        low, high = declared_bbox[:, :2], declared_bbox[:, :2] + declared_bbox[:, 2:]
+        frames_wh = self.frames_wh[rows.image_index]
+        inside = (low >= -ROUNDING_PX).all(axis=1) & (high <= frames_wh + ROUNDING_PX).all(axis=1)
+        is_true = inside & (declared_bbox[:, 2:] > 0).all(axis=1)
+        for row in np.flatnonzero(~is_true).tolist():
+            if (entry := rows.entries[row]).bbox:
+                self.findings.add("wrong_box", f"{self.source}: annotation {entry.id}, bbox {entry.bbox}")
+        return np.asarray(is_true)
 
     def _measure_rings(self, rows: _Rows, area: npt.NDArray[np.float64], bbox_xywh: npt.NDArray[np.float32]) -> None:
         """Fill in the rows that are polygons."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,52 @@ def load_dataset(path: Path, format: str = "auto", *, images: Path | None = None
     if not path.exists():
         raise DatasetError(f"{str(path)!r} does not exist; expected a data set's folder or annotation file.")
     return FORMATS[detect_format(path) if format == "auto" else format](path, images)
+
+
+def refuse_leaving(path: Path, within: Path) -> None:
+    """Make sure that reading a data set opens no file outside a folder, whatever its files name or link to.
+
+    The readers refuse names that leave the folder of a data set. That leaves its links, which are all followed here,
+    and an annotation file so high up that its images would be looked for above `within`.
+
+    Args:
+        path: the data set's folder, or its annotation file.
+
+    Raises:
+        DatasetError: it could lead out; the message names the link.
+    """
+    allowed = within.resolve()
+    folder = path if path.is_dir() else dataset_root(path)
+    for start in (path, folder):
+        if not start.resolve().is_relative_to(allowed):
+            raise DatasetError(f"{str(path)!r} reaches {str(start)!r}, outside {str(within)!r}; move it into a folder.")
+    waiting, seen = [folder.resolve()], set[Path]()
+    while waiting:
+        here = waiting.pop()
+        if here not in seen:
+            seen.add(here)
+            waiting += _folders_of(here, allowed)
+
+
+def _folders_of(folder: Path, allowed: Path) -> Iterator[Path]:
+    """The folders in a folder, and those that its links lead to."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_symlink():
+                if entry.is_dir():
+                    yield Path(entry.path)
+                continue
+            try:
+                target = Path(entry.path).resolve()
+            except RuntimeError:  # a link to itself; nothing can be read through it
+                continue
+            if not target.is_relative_to(allowed):
+                raise DatasetError(
+                    f"{entry.path!r} is a link to {str(target)!r}, outside {str(allowed)!r}. "
+                    "Copy the file into the folder."
+                )
+            if target.is_dir():
+                yield target
 
 
 def detect_format(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from .coco import load_instances
 from .images import PlaceImage
 from .instance_writer import CategoryCount, InstanceFormat, JsonObject, category_lists, save_instances
+from .quotas import frequency_group
 from .records import Category, Dataset, Findings, Frequency, ImageRecord, SampleSource
 
 COCO_HOST = "http://images.cocodataset.org/"
@@ -55,11 +56,4 @@ def _frequencies(source: SampleSource) -> dict[int, Frequency]:
     if None in declared.values():
         for sample in source.samples("train" if "train" in source.splits else None):
             images.update({one.category_id for one in sample.annotations if not one.is_crowd})
-    return {category_id: known or _frequency(images[category_id]) for category_id, known in declared.items()}
-
-
-def _frequency(num_images: int) -> Frequency:
-    """Rare, common, frequent (Gupta et al., LVIS, 2019)."""
-    if num_images <= 10:
-        return "r"
-    return "c" if num_images <= 100 else "f"
+    return {category_id: known or frequency_group(images[category_id]) for category_id, known in declared.items()}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ..errors import RecipeError
-from .records import Category, Dataset
+from .records import Category, Dataset, Frequency
 
-QuotaRule = Literal["instances", "images", "repeat_factor"]
+QuotaRule = Literal["instances", "images", "repeat_factor", "frequency"]
+RARE_IMAGES, COMMON_IMAGES = 10, 100
+"""Most training images of a rare and of a common class (Gupta et al., LVIS, arXiv 1908.03195, section 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,16 @@ class ClassQuota:
     num_instances: int
     num_images: int
     repeat_factor: float
+    frequency: Frequency
+    """As the data set declares it, else from the training images."""
     num_new: int
+
+
+def frequency_group(num_images: int) -> Frequency:
+    """LVIS's group of a class in so many training images: r (rare), c (common) or f (frequent)."""
+    if num_images <= RARE_IMAGES:
+        return "r"
+    return "c" if num_images <= COMMON_IMAGES else "f"
 
 
 def repeat_factor(image_share: float, threshold: float) -> float:
@@ -37,12 +48,14 @@ def plan_quotas(
     by: QuotaRule,
     at_least: int,
     repeat_threshold: float,
+    at_least_by_frequency: Mapping[Frequency, int],
     max_per_class: int | None = None,
     classes: Sequence[str] | None = None,
 ) -> list[ClassQuota]:
     """One quota a category, in the data set's order.
 
-    Top-up to `at_least` is Gen-n-Val's balancing; `repeat_factor` asks for (r - 1) times the class's
+    Top-up to `at_least` is Gen-n-Val's balancing; `frequency` tops up to what `at_least_by_frequency` gives a
+    class's group; `repeat_factor` asks for (r - 1) times the class's
     instances, so that a class is seen as often as LVIS's resampling would show it.
 
     Raises:
@@ -53,14 +66,16 @@ def plan_quotas(
     quotas = []
     for category, (num_instances, num_images) in zip(dataset.categories, count_train(dataset), strict=True):
         factor = repeat_factor(num_images / max(1, num_train_images), repeat_threshold)
+        group = category.frequency or frequency_group(num_images)
         missing = {
             "instances": at_least - num_instances,
             "images": at_least - num_images,
             "repeat_factor": round((factor - 1) * num_instances),
+            "frequency": at_least_by_frequency[group] - num_instances,
         }[by]
         wanted = classes is None or category.name in classes
         num_new = min(max(0, missing), math.inf if max_per_class is None else max_per_class) if wanted else 0
-        quotas.append(ClassQuota(category, num_instances, num_images, factor, int(num_new)))
+        quotas.append(ClassQuota(category, num_instances, num_images, factor, group, int(num_new)))
     return quotas
 
 

@@ -24,6 +24,7 @@ from .thumbnails import (
     instance_to_thumbnail,
     scene_to_thumbnail,
 )
+from .variants import Variants, collect_variants
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Gallery:
     accepted: tuple[InstanceCard, ...]
     rejected: tuple[InstanceCard, ...]
     rethinks: Rethinks
+    variants: Variants
     num_scenes: int
     num_accepted: int
     num_rejected: int
@@ -91,6 +93,7 @@ class Gallery:
         """Ids and names of the classes with a picture, by name."""
         classes = {(card.class_id, card.class_name) for card in (*self.accepted, *self.rejected)}
         classes |= {(card.class_id, card.class_name) for card in self.rethinks.cards}
+        classes |= {(row.class_id, row.class_name) for row in self.variants.rows}
         return sorted(classes, key=lambda one: (one[1], one[0]))
 
 
@@ -115,6 +118,7 @@ def collect_gallery(run_folder: Path) -> Gallery:
         accepted=tuple(_instance_cards(items, artifacts, sample.accepted.picks())),
         rejected=tuple(_instance_cards(items, artifacts, sample.rejected.picks())),
         rethinks=collect_rethinks(items, artifacts, sample.rethinks),
+        variants=collect_variants(items, artifacts, sample.variants),
         num_scenes=len(scene_ids),
         num_accepted=sample.accepted.num_offered,
         num_rejected=sample.rejected.num_offered,

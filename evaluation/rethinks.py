@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from ..errors import ImageDecodeError
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import Attempt, ItemResult, Round
 from ..memory.ledger import Ledger
-from .attempts import artifact_to_file, attempt_to_artifact, attempt_to_reasons
+from .attempts import AttemptPicture, first_and_last, readable_pictures
 from .sampling import RethinkSample, is_rescued
-from .thumbnails import (
-    RETHINK_MAX_BYTES,
-    Colour,
-    class_colour,
-    colour_to_hex,
-    image_to_data_uri,
-    instance_to_thumbnail,
-)
-
-logger = logging.getLogger(__name__)
+from .thumbnails import Colour, class_colour, colour_to_hex
 
 MAX_ROUNDS = 4
 """Rounds shown of an item: its first and its last ones."""
 MAX_PICTURES = 6
 """Pictures shown of a round, kept ones first."""
-
-
-@dataclass(frozen=True, slots=True)
-class RethinkPicture:
-    """One image of a round. `file` is relative to the run folder; `reasons` are why it was rejected."""
-
-    picture: str
-    file: str
-    is_kept: bool
-    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +29,7 @@ class RoundCard:
     shortened: str
     num_kept: int
     num_painted: int
-    pictures: tuple[RethinkPicture, ...]
+    pictures: tuple[AttemptPicture, ...]
     reasons: tuple[str, ...]
     captions: tuple[str, ...]
     """What a vision model saw in the rejected pictures, as the next prompt's writer was told."""
@@ -107,8 +85,6 @@ def _count_were(number: int, of: str = "") -> str:
 def _to_card(result: ItemResult, artifacts: ArtifactStore) -> RethinkCard:
     item, rounds = result["item"], result["rounds"]
     colour = class_colour(item["category_id"])
-    shown = [0, *range(max(1, len(rounds) - MAX_ROUNDS + 1), len(rounds))]
-    skipped = [0, *(here - before - 1 for before, here in pairwise(shown))]
     captions = [*(one["captions"] for one in rounds[1:]), []]
     return RethinkCard(
         item_id=item["item_id"],
@@ -119,7 +95,7 @@ def _to_card(result: ItemResult, artifacts: ArtifactStore) -> RethinkCard:
         outcome=_outcome(result),
         rounds=tuple(
             _to_round_card(rounds[index], result["attempts"], captions[index], num_skipped, colour, artifacts)
-            for index, num_skipped in zip(shown, skipped, strict=True)
+            for index, num_skipped in first_and_last(len(rounds), MAX_ROUNDS)
         ),
     )
 
@@ -151,24 +127,8 @@ def _to_round_card(
         shortened=told["shortened"],
         num_kept=told["num_kept"],
         num_painted=told["num_painted"],
-        pictures=tuple(_pictures(painted[:MAX_PICTURES], colour, artifacts)),
+        pictures=tuple(one for _, one in readable_pictures(painted[:MAX_PICTURES], colour, artifacts)),
         reasons=tuple(told["reasons"]),
         captions=tuple(captions),
         num_skipped=num_skipped,
     )
-
-
-def _pictures(attempts: Sequence[Attempt], colour: Colour, artifacts: ArtifactStore) -> Iterator[RethinkPicture]:
-    for attempt in attempts:
-        try:
-            key = attempt_to_artifact(attempt, artifacts)
-            thumbnail = instance_to_thumbnail(artifacts.get_image(key), colour)
-        except ImageDecodeError as exc:
-            logger.warning("left out of the report: %s", exc)
-            continue
-        yield RethinkPicture(
-            picture=image_to_data_uri(thumbnail, RETHINK_MAX_BYTES),
-            file=artifact_to_file(key, artifacts),
-            is_kept=attempt["accepted"],
-            reasons=attempt_to_reasons(attempt),
-        )

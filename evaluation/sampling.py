@@ -16,6 +16,10 @@ MAX_REJECTED = 60
 MAX_RETHINKS = 12
 MIN_UNRESCUED = 4
 """Rethought items that were not rescued have at least so many of the places, if there are so many."""
+MAX_VARIANTS = 12
+MIN_LOST = 3
+MIN_AT_ONCE = 3
+"""Items whose first variant was accepted have at least so many of the places, if there are so many."""
 
 Pick = tuple[str, int]
 """Item id, and the index of one of its attempts."""
@@ -45,9 +49,22 @@ class SpreadSample:
         return in_turn[: self.limit]
 
 
+def share_places(limit: int, *samples: tuple[SpreadSample, int]) -> list[str]:
+    """At most `limit` item ids, sample after sample; each comes with the places that it has at least, if it fills them.
+
+    The samples after the first have theirs even where the first alone would take them all.
+    """
+    picks = [[item_id for item_id, _ in sample.picks()] for sample, _ in samples]
+    reserved = [min(len(ids), least) for ids, (_, least) in zip(picks, samples, strict=True)]
+    shown: list[str] = []
+    for index, ids in enumerate(picks):
+        shown += ids[: limit - len(shown) - sum(reserved[index + 1 :])]
+    return shown
+
+
 @dataclass(slots=True)
 class RethinkSample:
-    """Items whose prompt was rethought: rescued ones first, yet never they alone."""
+    """Items from words whose prompt was rethought: rescued ones first, yet never they alone."""
 
     rescued: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_RETHINKS))
     others: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_RETHINKS))
@@ -59,7 +76,7 @@ class RethinkSample:
         return self.rescued.num_offered + self.others.num_offered
 
     def add(self, result: ItemResult) -> None:
-        rounds = result["rounds"]
+        rounds = result["rounds"] if result["source"] is None else []
         self.num_prompted += bool(rounds)
         if len(rounds) > 1:
             sample = self.rescued if is_rescued(rounds) else self.others
@@ -67,9 +84,34 @@ class RethinkSample:
 
     def item_ids(self) -> list[str]:
         """At most `MAX_RETHINKS` ids."""
-        others = self.others.picks()
-        rescued = self.rescued.picks()[: MAX_RETHINKS - min(len(others), MIN_UNRESCUED)]
-        return [item_id for item_id, _ in (*rescued, *others)][:MAX_RETHINKS]
+        return share_places(MAX_RETHINKS, (self.rescued, 0), (self.others, MIN_UNRESCUED))
+
+
+@dataclass(slots=True)
+class VariantSample:
+    """Items that started from an instance of the user: those tried more than once first, yet never they alone."""
+
+    rescued: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_VARIANTS))
+    """Accepted after at least one rejected round."""
+    lost: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_VARIANTS))
+    """Painted, and never accepted."""
+    at_once: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_VARIANTS))
+
+    @property
+    def num_items(self) -> int:
+        return self.rescued.num_offered + self.lost.num_offered + self.at_once.num_offered
+
+    def add(self, result: ItemResult) -> None:
+        attempts = result["attempts"]
+        if result["source"] is None or not attempts:
+            return
+        accepted = [attempt["round"] for attempt in attempts if attempt["accepted"]]
+        sample = self.lost if not accepted else self.rescued if min(accepted) > 1 else self.at_once
+        sample.offer(result["item"]["category"], (result["item"]["item_id"], 0))
+
+    def item_ids(self) -> list[str]:
+        """At most `MAX_VARIANTS` ids."""
+        return share_places(MAX_VARIANTS, (self.rescued, 0), (self.lost, MIN_LOST), (self.at_once, MIN_AT_ONCE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +121,7 @@ class ItemSample:
     accepted: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_ACCEPTED))
     rejected: SpreadSample = field(default_factory=lambda: SpreadSample(MAX_REJECTED))
     rethinks: RethinkSample = field(default_factory=RethinkSample)
+    variants: VariantSample = field(default_factory=VariantSample)
     class_names: dict[int, str] = field(default_factory=dict)
     without_image: Findings = field(default_factory=Findings)
     """Items that failed, are held, or ended before the first image; by ending."""
@@ -87,6 +130,7 @@ class ItemSample:
         item = result["item"]
         self.class_names[item["category_id"]] = item["category"]
         self.rethinks.add(result)
+        self.variants.add(result)
         for index, attempt in enumerate(result["attempts"]):
             if attempt["accepted"]:
                 self.accepted.offer(item["category"], (item["item_id"], index))

@@ -18,7 +18,7 @@ from ..memory.entries import JsonSegmentation, SceneResult
 
 INSTANCE_SIDE_PX = 160
 INSTANCE_MAX_BYTES = 8_000
-RETHINK_MAX_BYTES = 4_000
+ATTEMPT_MAX_BYTES = 4_000
 SCENE_SIDE_PX = 640
 """Scenes are shown about half as large; the rest is for dense screens and the enlarged view."""
 SCENE_MAX_BYTES = 72_000
@@ -87,6 +87,11 @@ def instance_to_thumbnail(rgba: ImageRGBA, colour: Colour) -> ImageRGBA:
     smooth = [cv2.approxPolyDP(ring[:, None], _SMOOTHING_PX, closed=True)[:, 0] for ring in rings]
     _draw_rings(thumbnail, smooth, (*colour, 255), 2)
     return thumbnail
+
+
+def edges_to_thumbnail(edges_rgb: ImageRGB) -> ImageRGB:
+    """Scale a map of edges so that its longest side is `INSTANCE_SIDE_PX`."""
+    return _resize(edges_rgb, INSTANCE_SIDE_PX / max(edges_rgb.shape[:2]))
 
 
 def json_to_rings(segmentation: JsonSegmentation) -> list[Ring]:

@@ -10,6 +10,7 @@ from ..errors import RecipeError
 from ..models.catalogue import EMBEDDED_PREFIX, MODELS, Model, find_model
 from ..models.fetch import check_model
 from ..tools.registry import PAINTERS, TEXT_PAINTERS
+from .choosing import AUTO
 
 CORE_PACKAGES = ("torch", "torchvision", "kornia", "diffusers", "transformers", "langgraph", "langchain", "chromadb")
 EXTRAS = {"ultralytics": "pip install 'maskwright[yolo]' (AGPL-3.0), for training YOLO on the result"}
@@ -43,9 +44,9 @@ def embedded_models(recipe: Recipe) -> list[str]:
         UnknownModelError: the catalogue does not have one.
     """
     settings = recipe.model_dump(mode="json")
-    if recipe.agents.text_agent is None:  # nobody writes, nobody remembers
-        settings |= {"llm": None, "memory": None}
-    if not recipe.memory.enabled:
+    if not recipe.writes_prompts:
+        settings["llm"] = None
+    if recipe.agents.text_agent is None or not recipe.memory.enabled:
         settings["memory"] = None
     named = [find_model(text) for text in _texts(settings) if text.startswith(EMBEDDED_PREFIX)]
     return list(dict.fromkeys(name for model in named for name in (model.name, *model.needs)))
@@ -101,7 +102,7 @@ def _check_recipe(name: str) -> Check:
         *([recipe.agents.text_agent.painter] if recipe.agents.text_agent else []),
         *([recipe.agents.image_agent.painter] if recipe.agents.image_agent else []),
     ]
-    unknown = [name for name in painters if name not in (PAINTERS | TEXT_PAINTERS)]
+    unknown = [name for name in painters if name not in {AUTO, *PAINTERS, *TEXT_PAINTERS}]
     if unknown:
         return (f"recipe {name}", f"its painter {unknown[0]!r} is not known", False)
     data = "brings its own photographs" if recipe.data.path else "needs --data PATH"

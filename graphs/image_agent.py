@@ -1,35 +1,44 @@
 """The I-Agent: a new instance conditioned on one of the user's own (InstaDA, arXiv 2509.02973).
 
-cut_out ─> vary ─> measure ─> judge ─┬─ enough ────> finish_accepted
-   │        ^                        ├─ retry ─────> revise ─┐
-   │        └────────────────────────│──────────────────────┘
-   └─ unusable ──────────────────────┴─ exhausted ─> finish_exhausted
-                            any node, unrecovered ─> finish_failed
+cut_out ─> describe ─> paint ─> mask ─> measure ─> judge ─┬─ enough ────> finish_accepted
+   │                     ^                                ├─ rethink ───> revise ─┐
+   │                     └────────────────────────────────│──────────────────────┘
+   └─ unusable ───────────────────────────────────────────┴─ exhausted ─> finish_exhausted
+                                              any node, unrecovered ─> finish_failed
 """
 
 from __future__ import annotations
 
-import time
-from typing import Literal, TypedDict, cast
+from typing import Literal, TypedDict
 
+import cv2
+import numpy as np
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from ..errors import ImageDecodeError, SampleError
-from ..memory.entries import Attempt, Ending, Instance, ItemResult, Source, WorkItem, no_cost
-from ..tools.judging.measures import measure_instance, perceptual_hash
-from ..tools.protocols import PaintRequest
-from .items import image_seed, recover, with_verdict
-from .services import Artifacts, ImageAgentServices
+from ..data.masks import mask_to_bbox
+from ..data.records import MaskHW
+from ..errors import EmptyMaskError, ImageDecodeError, SampleError
+from ..memory.entries import Attempt, CriterionResult, Ending, Instance, Round, Source, WorkItem, Writing
+from ..tools.cutouts import crop_to_mask
+from ..tools.judging.measures import alpha_to_mask, mask_iou, measure_instance, perceptual_hash
+from ..tools.naming import noun_phrase
+from ..tools.protocols import MaskRequest, PaintRequest
+from .items import OUTAGES, failed, frequent_reasons, image_seed, mean_scores, recover, with_verdict
+from .pictures import picture_to_png
+from .services import Artifacts, ImageAgentServices, Variant
 from .state import ImageAgentState
-from .tracing import traced_as
+from .tracing import trace_round
+from .writing import Feedback, Written
 
 Services = Runtime[ImageAgentServices]
 ImageAgentGraph = CompiledStateGraph[ImageAgentState, ImageAgentServices, ImageAgentState, ImageAgentState]
 
-MORE_VARIED = frozenset({"source_difference", "pool_distance_bits"})
-"""Criteria that ask for a stronger variation when they fall short; every other one asks for a weaker one."""
+TOO_LIKE = frozenset({"source_difference under", "pool_distance_bits under", "source_likeness over", "source_iou over"})
+"""Failures of a copy; every other one is that of a stranger, or of a damaged picture."""
+SCORES = ("image_text", "source_likeness", "source_iou")
+MAX_CONTROL_SCALE = 2.0
 
 
 class CutOutUpdate(TypedDict, total=False):
@@ -38,17 +47,29 @@ class CutOutUpdate(TypedDict, total=False):
     unreadable_image: str
 
 
+class DescribeUpdate(TypedDict, total=False):
+    writing: Writing
+
+
+class PaintUpdate(TypedDict):
+    candidate: Attempt
+    images_usd: float
+
+
 class CandidateUpdate(TypedDict):
     candidate: Attempt
 
 
 class JudgeUpdate(TypedDict):
     attempts: list[Attempt]
+    rounds: list[Round]
 
 
-class ReviseUpdate(TypedDict):
+class ReviseUpdate(TypedDict, total=False):
     round: int
     strength: float
+    control_scale: float
+    writing: Writing
 
 
 class FinishUpdate(TypedDict):
@@ -56,7 +77,9 @@ class FinishUpdate(TypedDict):
 
 
 def cut_out(state: ImageAgentState, runtime: Services) -> CutOutUpdate:
-    sources, row = runtime.context.sources, state["item"]["source_row"]
+    sources, row = runtime.context.sources, runtime.context.choose_source(state["item"])
+    if row is None:
+        return {"reason": "source unusable: every source of the class is retired"}
     try:
         source = sources.cut_out(row)
     except ImageDecodeError as exc:
@@ -75,6 +98,7 @@ def cut_out(state: ImageAgentState, runtime: Services) -> CutOutUpdate:
             "truncation": source.truncation,
             "truncated_sides": list(source.truncated_sides),
             "side_ratio": source.side_ratio,
+            "row": row,
         }
     }
 
@@ -83,62 +107,153 @@ def route_source(state: ImageAgentState) -> Literal["usable", "unusable"]:
     return "usable" if "source" in state else "unusable"
 
 
-def vary(state: ImageAgentState, runtime: Services) -> CandidateUpdate:
+def describe(state: ImageAgentState, runtime: Services) -> DescribeUpdate:
+    """The first prompt, for painters that read one: the class, and what a vision model sees in the source."""
+    services = runtime.context
+    if services.writer is None:
+        return {}
+    category = state["item"]["category"]
+    prompt, captions = services.settings.prompt.format(name=noun_phrase(category)), []
+    if services.captioner is not None:
+        source = services.artifacts.get_image(state["source"]["artifact"])
+        captions = [services.captioner.caption(picture_to_png(source), services.usage)]
+        prompt = f"{prompt}, {captions[0]}"
+    return {"writing": _to_writing(services.writer.fit(prompt), captions)}
+
+
+def paint(state: ImageAgentState, runtime: Services) -> PaintUpdate:
+    """Paint from the source; edges that guided the painter are kept beside the picture."""
     services, item, source = runtime.context, state["item"], state["source"]
     request = PaintRequest(
         item_id=item["item_id"],
         seed=image_seed(services.run_seed, item["item_id"], state["round"], 0),
         category=item["category"],
+        prompt=state["writing"]["prompt"] if "writing" in state else "",
         source_rgba=services.artifacts.get_image(source["artifact"]),
         strength=state["strength"],
         truncated_sides=tuple(source["truncated_sides"]),
+        view=services.sources.view(source["row"], services.settings.padding_ratio) if services.needs_view else None,
+        control_scale=state["control_scale"],
     )
-    [painted] = services.painter.paint([request])
-    return {
-        "candidate": {
-            "round": state["round"],
-            "index": 0,
-            "seed": request.seed,
-            "strength": state["strength"],
-            "artifact": services.artifacts.put_image(painted.rgba),
-            "parameters": dict(painted.parameters),
-            "truncated_sides": list(painted.truncated_sides),
-            "measures": {},
-            "criteria": [],
-            "accepted": False,
-        }
+    [painted] = services.paint([request])
+    key = services.artifacts.put_image(painted.rgba)
+    candidate: Attempt = {
+        "round": state["round"],
+        "index": 0,
+        "seed": request.seed,
+        "strength": request.strength,
+        "artifact": key,
+        "parameters": dict(painted.parameters),
+        "truncated_sides": source["truncated_sides"] if painted.covers_view else list(painted.truncated_sides),
+        "measures": {},
+        "criteria": [failed("painted", painted.flaw)] if painted.flaw else [],
+        "accepted": False,
     }
+    if painted.covers_view:
+        candidate["painted"] = key
+    if painted.condition is not None:
+        candidate["condition"] = services.artifacts.put_image(painted.condition)
+        candidate["control_scale"] = request.control_scale
+    return {"candidate": candidate, "images_usd": painted.usd}
+
+
+def mask(state: ImageAgentState, runtime: Services) -> CandidateUpdate:
+    """Find the instance where its source was, in a picture that shows it in its surroundings."""
+    services, candidate = runtime.context, state["candidate"]
+    if candidate["criteria"] or "painted" not in candidate:  # the painter's own alpha is the mask
+        return {"candidate": candidate}
+    picture = services.artifacts.get_image(candidate["painted"])
+    view = services.sources.view(state["source"]["row"], services.settings.padding_ratio)
+    known = _fit_mask(view.mask_hw, picture.shape[0], picture.shape[1])
+    x, y, width, height = mask_to_bbox(known)
+    request = MaskRequest(
+        rgba=picture, category=state["item"]["category"], box_xyxy=(x, y, x + width, y + height), mask_hw=known
+    )
+    [found] = services.mask([request])
+    measures = {"mask_score": found.score}
+    if found.num_instances is not None:
+        measures["num_instances"] = float(found.num_instances)
+    cut = np.dstack([picture[..., :3], found.alpha])
+    measures["source_iou"] = mask_iou(alpha_to_mask(cut), known)
+    try:
+        key = services.artifacts.put_image(crop_to_mask(cut))
+    except EmptyMaskError as exc:
+        return {"candidate": {**candidate, "measures": measures, "criteria": [failed("mask", str(exc))]}}
+    return {"candidate": {**candidate, "artifact": key, "measures": measures}}
 
 
 def measure(state: ImageAgentState, runtime: Services) -> CandidateUpdate:
-    services, candidate = runtime.context, state["candidate"]
-    measures = measure_instance(
-        services.artifacts.get_image(candidate["artifact"]),
-        services.artifacts.get_image(state["source"]["artifact"]),
-        services.pool_hashes.get(state["item"]["category_id"], ()),
-    )
-    return {"candidate": {**candidate, "measures": measures | {"truncation": state["source"]["truncation"]}}}
+    """Measures of the variant, and its likenesses to class and source where they are asked for."""
+    services, candidate, source = runtime.context, state["candidate"], state["source"]
+    if candidate["criteria"]:
+        return {"candidate": candidate}
+    rgba, source_rgba = (services.artifacts.get_image(one["artifact"]) for one in (candidate, source))
+    try:
+        measures = measure_instance(rgba, source_rgba, services.pool_hashes.get(state["item"]["category_id"], ()))
+    except EmptyMaskError as exc:
+        return {"candidate": {**candidate, "criteria": [failed("mask", str(exc))]}}
+    measures |= {**candidate["measures"], "truncation": source["truncation"]}
+    if services.score is not None:
+        [scores] = services.score([Variant(rgba, source_rgba, source["artifact"], state["item"]["category"])])
+        measures |= scores
+    return {"candidate": {**candidate, "measures": measures}}
 
 
 def judge(state: ImageAgentState, runtime: Services) -> JudgeUpdate:
-    candidate = state["candidate"]
-    return {"attempts": [with_verdict(candidate, runtime.context.judge.judge(candidate["measures"]))]}
+    services, candidate = runtime.context, state["candidate"]
+    if not candidate["criteria"]:
+        earlier = [attempt["measures"] for attempt in state["attempts"]]
+        of_class = services.class_scores.get(state["item"]["category_id"], ())
+        [verdict] = services.judge.judge([candidate["measures"]], [*of_class, *earlier])
+        candidate = with_verdict(candidate, verdict)
+    if "writing" not in state:
+        return {"attempts": [candidate], "rounds": []}
+    told: Round = {
+        **state["writing"],
+        "round": state["round"],
+        "strength": state["strength"],
+        "num_painted": 1,
+        "num_kept": int(candidate["accepted"]),
+        "scores": mean_scores([candidate], SCORES),
+        "reasons": frequent_reasons([candidate]),
+    }
+    trace_round(state["item"]["category"], told, [str(services.artifacts.path(candidate["artifact"]))])
+    return {"attempts": [candidate], "rounds": [told]}
 
 
-def route_verdict(state: ImageAgentState, runtime: Services) -> Literal["enough", "retry", "exhausted"]:
+def route_verdict(state: ImageAgentState, runtime: Services) -> Literal["enough", "rethink", "exhausted"]:
     """An accepted image ends the item; the budget ends the loop."""
     if state["attempts"][-1]["accepted"]:
         return "enough"
-    return "retry" if state["round"] < runtime.context.settings.max_rounds else "exhausted"
+    return "rethink" if state["round"] < runtime.context.settings.max_rounds else "exhausted"
 
 
 def revise(state: ImageAgentState, runtime: Services) -> ReviseUpdate:
-    """Vary more where the sample was too near to its source or the pool, less where it was damaged."""
-    last, settings = state["attempts"][-1], runtime.context.settings
-    failed = {c["name"]: c["reason"] for c in last["criteria"] if c["outcome"] != "meet"}
-    wants_more = any(name in MORE_VARIED and "under" in reason for name, reason in failed.items())
-    step = settings.strength_step if wants_more else -settings.strength_step
-    return {"round": state["round"] + 1, "strength": round(min(1.0, max(0.0, state["strength"] + step)), 6)}
+    """Depart further from a copy, stay nearer for a stranger; where a prompt is read, it is rethought too."""
+    services, settings, last = runtime.context, runtime.context.settings, state["attempts"][-1]
+    unmet = [criterion for criterion in last["criteria"] if criterion["outcome"] != "meet"]
+    sign = 1 if any(_kind(criterion) in TOO_LIKE for criterion in unmet) else -1
+    strength = min(1.0, max(0.0, state["strength"] + sign * settings.strength_step))
+    control_scale = min(MAX_CONTROL_SCALE, max(0.0, state["control_scale"] - sign * settings.control_step))
+    update: ReviseUpdate = {
+        "round": state["round"] + 1,
+        "strength": round(strength, 6),
+        "control_scale": round(control_scale, 6),
+    }
+    if services.writer is not None and settings.rewrite_prompts:
+        captions = []
+        if services.captioner is not None:
+            picture = services.artifacts.get_image(last.get("painted", last["artifact"]))
+            captions = [services.captioner.caption(picture_to_png(picture), services.usage)]
+        told = state["rounds"][-1]
+        written = services.writer.adjust(
+            noun_phrase(state["item"]["category"]),
+            told["prompt"],
+            Feedback(told["scores"], told["reasons"], captions),
+            services.usage,
+        )
+        update["writing"] = _to_writing(written, captions)
+    return update
 
 
 def finish_accepted(state: ImageAgentState) -> FinishUpdate:
@@ -157,48 +272,21 @@ def build_image_agent_graph() -> ImageAgentGraph:
     """The I-Agent for one work item; its context is `ImageAgentServices`."""
     graph = StateGraph(ImageAgentState, context_schema=ImageAgentServices)
     graph.set_node_defaults(error_handler=recover)  # type: ignore[arg-type, unused-ignore]  # the stubs lack NodeError
-    for node in (cut_out, vary, measure, judge, revise, finish_accepted, finish_exhausted, finish_failed):
+    for asker in (describe, paint, revise):
+        graph.add_node(asker.__name__, asker, retry_policy=OUTAGES)
+    for node in (cut_out, mask, measure, judge, finish_accepted, finish_exhausted, finish_failed):
         graph.add_node(node.__name__, node)
     graph.add_edge(START, "cut_out")
-    graph.add_conditional_edges("cut_out", route_source, {"usable": "vary", "unusable": "finish_exhausted"})
-    graph.add_edge("vary", "measure")
-    graph.add_edge("measure", "judge")
+    graph.add_conditional_edges("cut_out", route_source, {"usable": "describe", "unusable": "finish_exhausted"})
+    for first, second in (("describe", "paint"), ("paint", "mask"), ("mask", "measure"), ("measure", "judge")):
+        graph.add_edge(first, second)
     graph.add_conditional_edges(
-        "judge", route_verdict, {"enough": "finish_accepted", "retry": "revise", "exhausted": "finish_exhausted"}
+        "judge", route_verdict, {"enough": "finish_accepted", "rethink": "revise", "exhausted": "finish_exhausted"}
     )
-    graph.add_edge("revise", "vary")
+    graph.add_edge("revise", "paint")
     for ending in ("finish_accepted", "finish_exhausted", "finish_failed"):
         graph.add_edge(ending, END)
     return graph.compile()
-
-
-def make_item(graph: ImageAgentGraph, item: WorkItem, services: ImageAgentServices) -> ItemResult:
-    """Run one item through the graph and state its result as the ledger keeps it."""
-    started = time.perf_counter()
-    state = cast(
-        "ImageAgentState",
-        graph.invoke(
-            {"item": item, "round": 1, "strength": services.settings.strength, "attempts": []},
-            context=services,
-            config=traced_as(item),
-        ),
-    )
-    attempts = state["attempts"]
-    kept = [attempt for attempt in attempts if attempt["accepted"]]
-    rejected = "; ".join(c["reason"] for c in attempts[-1]["criteria"] if c["reason"]) if attempts else ""
-    return {
-        "item": item,
-        "ending": state["ending"],
-        "reason": state.get("reason", "") or ("" if kept else rejected),
-        "source": state.get("source"),
-        "unreadable_image": state.get("unreadable_image", ""),
-        "painter": {"name": services.painter.name, "revision": services.painter.revision},
-        "attempts": attempts,
-        "instances": [to_instance(item, attempt, services.artifacts) for attempt in kept],
-        "rounds": [],
-        "cost": no_cost(),
-        "seconds": round(time.perf_counter() - started, 4),
-    }
 
 
 def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:
@@ -215,3 +303,25 @@ def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Insta
         "round": attempt["round"],
         "index": attempt["index"],
     }
+
+
+def _to_writing(written: Written, captions: list[str]) -> Writing:
+    return {
+        "prompt": written.prompt,
+        "elements": [],
+        "rung": written.rung,
+        "template": written.version,
+        "shortened": written.shortened,
+        "novelty": 1.0,
+        "captions": captions,
+    }
+
+
+def _kind(criterion: CriterionResult) -> str:
+    """Which limit was missed on which side, as `LimitJudge` and the thresholds word it."""
+    return f"{criterion['name']} {'over' if ' is over ' in criterion['reason'] else 'under'}"
+
+
+def _fit_mask(mask_hw: MaskHW, height: int, width: int) -> MaskHW:
+    resized = cv2.resize(mask_hw.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(resized, dtype=np.bool_)

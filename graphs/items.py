@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+import numpy as np
 from langgraph.errors import NodeError
-from langgraph.types import Command
+from langgraph.types import Command, RetryPolicy
 
-from ..errors import BrokenRunError, InputError, SampleError
-from ..memory.entries import Attempt
+from ..errors import BrokenRunError, InputError, ModelOutageError, SampleError
+from ..memory.entries import Attempt, CriterionResult
 from ..tools.protocols import Verdict
 
 MAX_REASONS = 4
+OUTAGES = RetryPolicy(max_attempts=2, initial_interval=2.0, retry_on=ModelOutageError)
 
 
 def image_seed(run_seed: int, item_id: str, round_number: int, index: int) -> int:
@@ -46,6 +49,19 @@ def with_verdict(attempt: Attempt, verdict: Verdict) -> Attempt:
         "criteria": [{"name": c.name, "outcome": c.outcome, "score": c.score, "reason": c.reason} for c in criteria],
         "accepted": verdict.accepted,
     }
+
+
+def failed(name: str, reason: str) -> CriterionResult:
+    """A criterion of an image that cannot even be measured."""
+    return {"name": name, "outcome": "fail", "score": 0.0, "reason": reason}
+
+
+def mean_scores(attempts: Iterable[Attempt], names: Iterable[str]) -> dict[str, float]:
+    """Means of some measures over images, of those that are numbers: JSON knows no others."""
+    attempts = list(attempts)
+    found = {name: [a["measures"][name] for a in attempts if name in a["measures"]] for name in names}
+    finite = {name: [score for score in scores if math.isfinite(score)] for name, scores in found.items()}
+    return {name: round(float(np.mean(scores)), 4) for name, scores in finite.items() if scores}
 
 
 def frequent_reasons(attempts: Iterable[Attempt]) -> list[str]:

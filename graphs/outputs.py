@@ -75,10 +75,7 @@ def _content(services: RunServices, status: Status, spent: str = "") -> dict[str
         "dataset": describe_dataset(services.dataset, services.dataset_digest),
         "findings": findings.as_json(),
         **tally(services.work, services.pool),
-        "painters": {
-            agent: {"name": crew.painter.name, "revision": crew.painter.revision}
-            for agent, crew in services.crews.items()
-        },
+        "painters": {agent: _describe(services, agent) for agent in services.crews},
         "seed": services.recipe.plan.seed,
         "formats": list(services.recipe.export.formats),
         "originals": services.recipe.export.originals,
@@ -86,6 +83,14 @@ def _content(services: RunServices, status: Status, spent: str = "") -> dict[str
         "unplaced": _unplaced(services) if status in ("done", "partial") else [],
         "hints": hints(services.recipe, services.work, services.pool, services.folder, status, spent),
     }
+
+
+def _describe(services: RunServices, agent: str) -> dict[str, str]:
+    """Who paints and masks for an agent, and why where the recipe left it open."""
+    painter = services.crews[agent].painter
+    settings = services.recipe.agents.image_agent if agent == "image_agent" else services.recipe.agents.text_agent
+    described = {"name": painter.name, "revision": painter.revision, "masker": settings.masker if settings else ""}
+    return described | ({"why": services.why} if agent == "image_agent" and services.why else {})
 
 
 def _product(services: RunServices) -> AugmentedDataset:

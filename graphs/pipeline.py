@@ -25,6 +25,7 @@ from ..models.fetch import locate_model
 from ..tools.composing.harmonization import build_harmonizer
 from ..tools.composing.placement import measure_sizes
 from .checkup import embedded_models
+from .choosing import choose_backends
 from .composition import Backgrounds, SceneServices
 from .crews import Crew
 from .executor import ThreadExecutor
@@ -60,6 +61,8 @@ class Prepared:
     dataset: Dataset
     digest: str
     work: WorkPlan
+    why: str = ""
+    """Why the I-Agent has the painter and masker that it has, where the recipe left that open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ def prepare(recipe: Recipe) -> Prepared:
         DatasetError: the data set is wrong.
         ModelNotFetchedError: a model that the recipe names is not in the cache.
     """
+    chosen = choose_backends(recipe)
+    recipe = chosen.recipe
     for name in embedded_models(recipe):
         locate_model(name)
     dataset = set_val_aside(_open_dataset(recipe.data), recipe.data.val_share)
@@ -111,7 +116,9 @@ def prepare(recipe: Recipe) -> Prepared:
             f"{dataset.root}: has no training images; splits found: {', '.join(dataset.splits)}. "
             "Give the folder or file that holds the training split"
         )
-    return Prepared(recipe, dataset, dataset_digest(dataset), plan_work(dataset, recipe, knows_class(recipe)))
+    return Prepared(
+        recipe, dataset, dataset_digest(dataset), plan_work(dataset, recipe, knows_class(recipe)), chosen.why
+    )
 
 
 def run_recipe(
@@ -298,7 +305,7 @@ def build_services(
         is_stopped=stop.is_set,
     )
     if crews is None:
-        crews = Workshop(recipe, dataset, folder, artifacts, executor, stop, record).build_crews()
+        crews = Workshop(recipe, dataset, folder, artifacts, prepared.work.sources, stop, record).build_crews()
     return RunServices(
         recipe=recipe,
         folder=folder,
@@ -312,5 +319,6 @@ def build_services(
         stop=stop,
         record=record,
         dataset_digest=prepared.digest,
+        why=prepared.why,
         pool=Pool(recipe.budget.prices),
     )

@@ -6,12 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from ..configs.budget import TokenPrice
-from ..memory.entries import ItemResult
+from ..memory.entries import FINISHED, ItemResult
 from .composition import PooledInstance
 from .costs import Ledgered
 
 LIKENESSES = ("image_text", "image_image")
 """Scores by which a class's own thresholds are set."""
+ScoresByClass = defaultdict[int, list[Mapping[str, float]]]
 
 
 class Pool:
@@ -19,7 +20,8 @@ class Pool:
 
     def __init__(self, prices: Mapping[str, TokenPrice] | None = None) -> None:
         self.costs = Ledgered(prices or {})
-        self.scores: defaultdict[int, list[Mapping[str, float]]] = defaultdict(list)
+        self.scores: defaultdict[str, ScoresByClass] = defaultdict(lambda: defaultdict(list))
+        """By agent: likenesses of its pictures, by category id."""
         self.accepted_by_agent: Counter[tuple[str, int]] = Counter()
         self.num_spared = 0
         self.hashes: defaultdict[int, list[int]] = defaultdict(list)
@@ -29,10 +31,21 @@ class Pool:
         self.accepted_by_class: Counter[str] = Counter()
         self.painted_by_class: Counter[str] = Counter()
         self.unreadable_images: set[str] = set()
+        self._misses: defaultdict[int, Counter[int]] = defaultdict(Counter)
+        self._undecodable: set[int] = set()
 
     @property
     def num_painted(self) -> int:
         return self.painted_by_class.total()
+
+    def retired(self, category_id: int, retire_after: int) -> frozenset[int]:
+        """Sources of a class that are not worth another item, as annotation rows.
+
+        Those whose last `retire_after` items ended without an accepted image, and those whose photograph does not
+        decode. An item that failed says nothing about its source.
+        """
+        misses = self._misses[category_id]
+        return frozenset(row for row, count in misses.items() if count >= retire_after or row in self._undecodable)
 
     def add(self, result: ItemResult) -> None:
         """Take over one finished item."""
@@ -42,13 +55,14 @@ class Pool:
         self.accepted_by_agent[item["agent"], item["category_id"]] += len(result["instances"])
         if result["unreadable_image"]:
             self.unreadable_images.add(result["unreadable_image"])
+        self._count_misses(result)
         self.painted_by_class[item["category"]] += len(attempts)
         self.accepted_by_class[item["category"]] += len(result["instances"])
         for attempt in attempts:
             self.rejections.update(c["name"] for c in attempt["criteria"] if c["outcome"] != "meet")
             likenesses = {name: attempt["measures"][name] for name in LIKENESSES if name in attempt["measures"]}
             if likenesses:
-                self.scores[item["category_id"]].append(likenesses)
+                self.scores[item["agent"]][item["category_id"]].append(likenesses)
         for instance in result["instances"]:
             self.hashes[item["category_id"]].append(int(instance["phash"], 16))
             source = result["source"]
@@ -61,3 +75,13 @@ class Pool:
                     side_ratio=source["side_ratio"] if source else 0.0,
                 )
             )
+
+    def _count_misses(self, result: ItemResult) -> None:
+        item, source = result["item"], result["source"]
+        row = item["source_row"] if source is None else source.get("row", item["source_row"])
+        if row < 0 or result["ending"] not in FINISHED:
+            return
+        misses = self._misses[item["category_id"]]
+        misses[row] = 0 if result["instances"] else misses[row] + 1
+        if result["unreadable_image"]:
+            self._undecodable.add(row)

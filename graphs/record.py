@@ -14,6 +14,7 @@ from uuid import uuid4
 import orjson
 
 from .. import __version__
+from ..configs.plan import PlanSettings
 from ..configs.recipe import Recipe
 from ..data.records import Dataset
 from ..data.splits import sides
@@ -154,7 +155,7 @@ def hints(recipe: Recipe, work: WorkPlan, pool: Pool, folder: Path, status: Stat
     if pool.endings["failed"]:
         found.append(f"{pool.endings['failed']} items failed; their reasons stand in items/. The same command retries.")
     if not work.items:
-        found.append(f"Every class has its {recipe.plan.at_least} already; raise it with --set plan.at_least=N.")
+        found.append(_ask_for_more(recipe.plan))
     elif not pool.instances and status != "interrupted":
         worst = ", ".join(name for name, _ in pool.rejections.most_common(2)) or "no usable source"
         limits = " and ".join(f"agents.{agent}.limits" for agent in _agents(recipe))
@@ -173,6 +174,15 @@ def hints(recipe: Recipe, work: WorkPlan, pool: Pool, folder: Path, status: Stat
     if pool.instances and status != "interrupted" and "yolo" in recipe.export.formats:
         found.append(f"Train: yolo segment train data={folder / 'dataset/yolo/data.yaml'} model=yolo11n-seg.pt")
     return found
+
+
+def _ask_for_more(settings: PlanSettings) -> str:
+    """What to raise where no class lacks anything."""
+    if settings.by == "frequency":
+        return "Every class has what plan.frequency gives its group; raise it with --set plan.frequency.rare=N."
+    if settings.by == "repeat_factor":
+        return f"No class is rarer than {settings.repeat_threshold:g}; raise it with --set plan.repeat_threshold=T."
+    return f"Every class has its {settings.at_least} already; raise it with --set plan.at_least=N."
 
 
 def _agents(recipe: Recipe) -> list[str]:

@@ -29,6 +29,7 @@ SECTIONS = (
     "agents.text_agent.similarity.image_text",
     "agents.text_agent.similarity.image_image",
     "agents.image_agent.limits",
+    "agents.image_agent.similarity.image_text",
 )
 """What may change: all that only judges."""
 CHOOSES_SOURCES = "agents.image_agent.limits.min_area_px"

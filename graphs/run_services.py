@@ -37,6 +37,8 @@ class RunServices:
     stop: threading.Event
     record: RunRecord
     dataset_digest: str
+    why: str
+    """Why the I-Agent has the painter and masker that it has, where the recipe left that open."""
     pool: Pool
     findings: Findings = field(default_factory=Findings)
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ..configs.agents import TextAgentSettings
 from ..configs.image_agent import ImageAgentSettings
 from ..data.records import ImageRGBA
-from ..tools.protocols import Masked, MaskRequest, MeasureJudge, Painted, Painter, PaintRequest, Verdict
+from ..memory.entries import WorkItem
+from ..tools.protocols import Masked, MaskRequest, Painted, PaintRequest, SourceView, Verdict
 from .lockstep import Meter
 from .state import Recollection
 from .writing import Captioner, DiversityElements, PromptWriter, Usage
@@ -62,18 +63,9 @@ class Sources(Protocol):
         """
         ...
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageAgentServices:
-    """What the I-Agent needs. `pool_hashes` is the pool as it stood when the wave began."""
-
-    settings: ImageAgentSettings
-    run_seed: int
-    painter: Painter
-    judge: MeasureJudge
-    artifacts: Artifacts
-    sources: Sources
-    pool_hashes: Mapping[int, Sequence[int]]
+    def view(self, row: int, padding_ratio: float) -> SourceView:
+        """The same in its surroundings, padded by a share of its box's longer side; raises as `cut_out`."""
+        ...
 
 
 class PromptMemory(Protocol):
@@ -132,6 +124,45 @@ class TextAgentServices:
     pool_hashes: Mapping[int, Sequence[int]]
     class_scores: Mapping[int, Sequence[Mapping[str, float]]]
     """Likenesses of all pictures of each class, as they stood when the wave began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An image of the I-Agent beside what it came from."""
+
+    rgba: ImageRGBA
+    source_rgba: ImageRGBA
+    source_key: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageAgentServices:
+    """What the I-Agent needs for one item; the batch functions as the T-Agent's.
+
+    `pool_hashes` and `class_scores` are as they stood when the wave began.
+    """
+
+    settings: ImageAgentSettings
+    run_seed: int
+    sources: Sources
+    choose_source: Callable[[WorkItem], int | None]
+    """Row of the source to start from: the item's own, or another where that was retired; None: none is left."""
+    needs_view: bool
+    """Whether the painter starts from the source in its surroundings."""
+    writer: PromptWriter | None
+    """None where the painter reads no prompt."""
+    captioner: Captioner | None
+    usage: Usage
+    meter: Meter
+    paint: Callable[[Sequence[PaintRequest]], Sequence[Painted]]
+    mask: Callable[[Sequence[MaskRequest]], Sequence[Masked]]
+    score: Callable[[Sequence[Variant]], Sequence[Mapping[str, float]]] | None
+    """Likenesses of each variant: `source_likeness`, and `image_text` where the class is known. None: not asked."""
+    judge: PictureJudge
+    artifacts: Artifacts
+    pool_hashes: Mapping[int, Sequence[int]]
+    class_scores: Mapping[int, Sequence[Mapping[str, float]]]
 
 
 class Executor(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..data.records import ImageRGBA
 from ..errors import SampleError
 from ..tools.protocols import ImageEmbedder, TextScorer
-from .services import Pair, Sources
+from .services import Pair, Sources, Variant
 
 
 @dataclass(slots=True)
@@ -70,4 +70,39 @@ class DualSimilarity:
             if len(real):
                 score["image_image"] = float((real @ features[row]).mean().clip(-1, 1))
             scores.append(score)
+        return scores
+
+
+KEPT_SOURCES = 2048
+
+
+@dataclass(slots=True)
+class VariantSimilarity:
+    """Scores of variants against their class's name and their source; features of the last sources are kept.
+
+    Called by one thread at a time.
+    """
+
+    scorer: TextScorer
+    embedder: ImageEmbedder
+    _sources: OrderedDict[str, npt.NDArray[np.float32]] = field(default_factory=OrderedDict)
+
+    def score(self, variants: Sequence[Variant]) -> list[dict[str, float]]:
+        """`source_likeness`, the cosine to the source, and `image_text` where the scorer knows the class."""
+        if not variants:
+            return []
+        new = {one.source_key: one.source_rgba for one in variants if one.source_key not in self._sources}
+        features = self.embedder.embed([*(one.rgba for one in variants), *new.values()])
+        self._sources.update(zip(new, features[len(variants) :], strict=True))
+        scores = [
+            {"source_likeness": float(np.clip(own @ self._sources[one.source_key], -1, 1))}
+            for own, one in zip(features, variants, strict=False)
+        ]
+        while len(self._sources) > KEPT_SOURCES:
+            self._sources.popitem(last=False)
+        named = [number for number, one in enumerate(variants) if self.scorer.knows(one.category)]
+        names = list(dict.fromkeys(variants[number].category for number in named))
+        by_name = self.scorer.score([variants[number].rgba for number in named], names) if named else ()
+        for number, row in zip(named, by_name, strict=True):
+            scores[number]["image_text"] = float(row[names.index(variants[number].category)])
         return scores

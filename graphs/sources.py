@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence, Set
 from math import sqrt
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy.typing as npt
 from ..configs.image_agent import SourceSettings
 from ..data.images import read_image
 from ..data.masks import mask_to_bbox, segmentation_to_mask
-from ..data.records import Dataset, ImageRGB
+from ..data.records import AnnotationTable, Dataset, ImageRecord, ImageRGB, MaskHW
 from ..tools.judging.measures import border_share
+from ..tools.protocols import SourceView
 from .services import SourceCutOut
 
 CACHED_IMAGES = 8
@@ -24,6 +26,8 @@ HOPELESS = 1.3
 
 def rank_sources(dataset: Dataset, category_id: int, settings: SourceSettings, min_area_px: int) -> list[int]:
     """Annotation rows of one class to start from, best first, from the training split alone.
+
+    Among equally good ones neighbours come from different photographs and are of different sizes, see `_spread`.
 
     Whole and large instances come first; truncated ones, then small ones, join only while the class
     has fewer than `min_per_class`. Those under `HOPELESS` times the judge's `min_area_px` are left out
@@ -38,10 +42,51 @@ def rank_sources(dataset: Dataset, category_id: int, settings: SourceSettings, m
     rows = hopeful if len(hopeful) else rows
     is_small = table.area[rows] < settings.min_area_px
     tier = np.where(is_small, 2, np.where(_touches_border(dataset, rows), 1, 0))
-    order = np.lexsort((-table.area[rows], tier))
-    rows, tier = rows[order], tier[order]
+    ranked = np.concatenate([_spread(table, rows[tier == level]) for level in range(3)])
     enough = max(settings.min_per_class, int((tier == 0).sum()))
-    return [int(row) for row in rows[:enough]]
+    return [int(row) for row in ranked[:enough]]
+
+
+def _spread(table: AnnotationTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The rows in turns over their photographs; size bands, an octave of the mask's side each, alternate.
+
+    A photograph gives its rows band by band, the largest of each first, and photographs follow each other
+    in turns over the bands of their first rows.
+    """
+    rows = rows[np.argsort(-table.area[rows], kind="stable")]
+    photograph = table.image_index[rows].astype(np.int64)
+    band = np.floor(np.log2(table.area[rows]) / 2).astype(np.int64)
+    _, photograph_band = np.unique(np.stack([photograph, band]), axis=1, return_inverse=True)
+    order = np.lexsort((-band, _count_earlier(photograph_band.ravel())))
+    rows, photograph, band = rows[order], photograph[order], band[order]
+    turn = _count_earlier(photograph)
+    first = np.flatnonzero(turn == 0)
+    in_turns = first[np.lexsort((-band[first], _count_earlier(band[first])))]
+    place = np.zeros(int(photograph.max(initial=0)) + 1, dtype=np.int64)
+    place[photograph[in_turns]] = np.arange(len(in_turns))
+    return np.asarray(rows[np.lexsort((place[photograph], turn))])
+
+
+def _count_earlier(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(n,) int64: how often each key occurs before its own position."""
+    order = np.argsort(keys, kind="stable")
+    counts = np.empty(len(keys), dtype=np.int64)
+    counts[order] = np.arange(len(keys)) - np.searchsorted(keys[order], keys[order])
+    return counts
+
+
+def choose_source(planned_row: int, rows: Sequence[int], retired: Set[int], slot: int) -> int | None:
+    """The source that an item starts from: the planned one, unless it is retired; None where all are.
+
+    Args:
+        rows: the class's sources, best first.
+        slot: of the item; those that share a planned row go to different substitutes.
+    """
+    if planned_row not in retired:
+        return planned_row
+    start = rows.index(planned_row) + 1 if planned_row in rows else 0
+    living = [row for row in (*rows[start:], *rows[:start]) if row not in retired]
+    return living[slot % len(living)] if living else None
 
 
 def _touches_border(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -71,23 +116,42 @@ class DatasetSources:
             ImageDecodeError: the photograph cannot be decoded.
             EmptyMaskError: the mask has no pixel.
         """
-        annotation = self._dataset.annotations[row]
-        image_index = int(self._dataset.annotations.image_index[row])
-        record = self._dataset.images[image_index]
-        mask = segmentation_to_mask(annotation.segmentation, record.height, record.width)
+        record, image, mask = self._open(row)
         x, y, w, h = mask_to_bbox(mask)
-        crop = self._read(image_index)[y : y + h, x : x + w]
+        crop = image[y : y + h, x : x + w]
         alpha = mask[y : y + h, x : x + w].astype(np.uint8)[..., None] * 255
         truncation, sides = border_share((x, y, w, h), mask)
         return SourceCutOut(
             rgba=np.concatenate([crop, alpha], axis=2),
             file_name=record.file_name,
-            annotation_id=annotation.annotation_id,
+            annotation_id=int(self._dataset.annotations.annotation_id[row]),
             licence=record.licence,
             truncation=round(truncation, 4),
             truncated_sides=sides,
             side_ratio=round(sqrt(int(mask.sum()) / mask.size), 5),
         )
+
+    def view(self, row: int, padding_ratio: float) -> SourceView:
+        """The instance of one annotation row in its surroundings.
+
+        Args:
+            padding_ratio: surroundings on each side over the longer side of the mask's box; clipped at the border.
+
+        Raises:
+            ImageDecodeError: the photograph cannot be decoded.
+            EmptyMaskError: the mask has no pixel.
+        """
+        _, image, mask = self._open(row)
+        x, y, w, h = mask_to_bbox(mask)
+        padding = round(padding_ratio * max(w, h))
+        frame = np.s_[max(0, y - padding) : y + h + padding, max(0, x - padding) : x + w + padding]
+        return SourceView(rgb=image[frame].copy(), mask_hw=mask[frame].copy())
+
+    def _open(self, row: int) -> tuple[ImageRecord, ImageRGB, MaskHW]:
+        image_index = int(self._dataset.annotations.image_index[row])
+        record = self._dataset.images[image_index]
+        mask = segmentation_to_mask(self._dataset.annotations.segmentation(row), record.height, record.width)
+        return record, self._read(image_index), mask
 
     def _read(self, image_index: int) -> ImageRGB:
         with self._lock:

@@ -9,7 +9,7 @@ from ..memory.entries import Attempt, Ending, Round, Source, WorkItem, Writing
 
 
 class ImageAgentState(TypedDict):
-    """State of the I-Agent for one item. Every field but `attempts` is replaced by its writer."""
+    """State of the I-Agent for one item. Every field but `attempts` and `rounds` is replaced by its writer."""
 
     item: WorkItem
     """Written by the caller."""
@@ -17,12 +17,20 @@ class ImageAgentState(TypedDict):
     """Written by the caller as 1; `revise` adds one."""
     strength: float
     """Written by the caller; `revise` changes it."""
+    control_scale: float
+    """Written by the caller; `revise` changes it."""
+    writing: NotRequired[Writing]
+    """Written by `describe` and `revise`, where the painter reads a prompt."""
     source: NotRequired[Source]
     """Written by `cut_out`."""
     candidate: NotRequired[Attempt]
-    """Written by `vary`; `measure` and `judge` complete it."""
+    """Written by `paint`; `mask`, `measure` and `judge` complete it."""
     attempts: Annotated[list[Attempt], operator.add]
     """Written by `judge`, one a round; appended."""
+    rounds: Annotated[list[Round], operator.add]
+    """Written by `judge`, one a round, where there is a prompt; appended."""
+    images_usd: Annotated[float, operator.add]
+    """Written by the caller as 0; `paint` adds what a picture costs."""
     unreadable_image: NotRequired[str]
     """Written by `cut_out`: the source's photograph, where it does not decode."""
     ending: NotRequired[Ending]

@@ -9,23 +9,21 @@ recall ─> write_prompts ─> paint ─> mask ─> measure ─> judge ─┬─
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import Literal, TypedDict
 
-import cv2
 import numpy as np
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import RetryPolicy
 
 from ..data.records import ImageRGBA
-from ..errors import EmptyMaskError, ModelOutageError
+from ..errors import EmptyMaskError
 from ..memory.entries import Attempt, CriterionResult, Ending, Round, Writing
 from ..tools.judging.painted import measure_painted, painted_hash
 from ..tools.protocols import MaskRequest, PaintRequest
-from .items import digest_to_int, frequent_reasons, image_seed, recover, with_verdict
+from .items import OUTAGES, digest_to_int, failed, frequent_reasons, image_seed, mean_scores, recover, with_verdict
+from .pictures import picture_to_png
 from .pool import LIKENESSES
 from .services import TextAgentServices
 from .state import Recollection, TextAgentState
@@ -39,8 +37,6 @@ MORE_VARIED = frozenset({"pool_distance_bits", "image_image over"})
 """Failures that ask for more departure from the painter's start; every other one asks for less."""
 COMPOSITIONS = 8
 MAX_CAPTIONS = 2
-CAPTION_SIDE_PX = 512
-OUTAGES = RetryPolicy(max_attempts=2, initial_interval=2.0, retry_on=ModelOutageError)
 
 
 class RecallUpdate(TypedDict):
@@ -137,7 +133,7 @@ def paint(state: TextAgentState, runtime: Services) -> PaintUpdate:
                 "parameters": dict(image.parameters),
                 "truncated_sides": [],
                 "measures": {},
-                "criteria": [_failed("painted", image.flaw)] if image.flaw else [],
+                "criteria": [failed("painted", image.flaw)] if image.flaw else [],
                 "accepted": False,
             }
         )
@@ -176,7 +172,7 @@ def measure(state: TextAgentState, runtime: Services) -> CandidatesUpdate:
         try:
             measures = measure_painted(rgba, hashes)
         except EmptyMaskError as exc:
-            measured.append({**candidate, "criteria": [_failed("mask", str(exc))]})
+            measured.append({**candidate, "criteria": [failed("mask", str(exc))]})
             continue
         hashes.append(painted_hash(rgba))
         visible.append(rgba)
@@ -298,10 +294,6 @@ def _to_writing(written: Written, elements: list[str], cosine: float, captions: 
     }
 
 
-def _failed(name: str, reason: str) -> CriterionResult:
-    return {"name": name, "outcome": "fail", "score": 0.0, "reason": reason}
-
-
 def _to_round(state: TextAgentState, attempts: list[Attempt]) -> Round:
     """What the writer, the memory and the report need of a round."""
     return {
@@ -310,23 +302,16 @@ def _to_round(state: TextAgentState, attempts: list[Attempt]) -> Round:
         "strength": state["strength"],
         "num_painted": len(attempts),
         "num_kept": sum(attempt["accepted"] for attempt in attempts),
-        "scores": _mean_scores(attempts),
+        "scores": mean_scores(attempts, LIKENESSES),
         "reasons": frequent_reasons(attempts),
     }
-
-
-def _mean_scores(attempts: list[Attempt]) -> dict[str, float]:
-    """Of the scores that are numbers: JSON knows no others."""
-    found = {name: [a["measures"][name] for a in attempts if name in a["measures"]] for name in LIKENESSES}
-    finite = {name: [score for score in scores if math.isfinite(score)] for name, scores in found.items()}
-    return {name: round(float(np.mean(scores)), 4) for name, scores in finite.items() if scores}
 
 
 def _next_strength(state: TextAgentState, services: TextAgentServices) -> float:
     settings = services.settings
     last = [attempt for attempt in state["attempts"] if attempt["round"] == state["round"]]
-    failed = Counter(_kind(c) for a in last for c in a["criteria"] if c["outcome"] != "meet")
-    wants_more = bool(failed) and failed.most_common(1)[0][0] in MORE_VARIED
+    unmet = Counter(_kind(c) for a in last for c in a["criteria"] if c["outcome"] != "meet")
+    wants_more = bool(unmet) and unmet.most_common(1)[0][0] in MORE_VARIED
     step = settings.strength_step if wants_more else -settings.strength_step
     return round(min(settings.max_strength, max(settings.min_strength, state["strength"] + step)), 6)
 
@@ -348,15 +333,5 @@ def _caption_rejected(state: TextAgentState, services: TextAgentServices) -> lis
     captions = []
     for attempt in last[:MAX_CAPTIONS]:
         picture = services.artifacts.get_image(attempt["painted"])
-        captions.append(services.captioner.caption(_to_png(picture), services.usage))
+        captions.append(services.captioner.caption(picture_to_png(picture), services.usage))
     return captions
-
-
-def _to_png(rgba: ImageRGBA) -> bytes:
-    """On white, no side longer than what a vision model looks at anyway."""
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    flat = (rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    scale = min(1.0, CAPTION_SIDE_PX / max(flat.shape[:2]))
-    if scale < 1:
-        flat = cv2.resize(flat, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return bytes(cv2.imencode(".png", cv2.cvtColor(flat, cv2.COLOR_RGB2BGR))[1].tobytes())

@@ -101,12 +101,17 @@ def traced_run(folder: Path, recipe: str, recursion_limit: int) -> RunnableConfi
     }
 
 
+ITEM_RECURSION_LIMIT = 10_000
+
+
 def traced_as(item: WorkItem) -> RunnableConfig:
     """Name, tags and metadata of an item's trace."""
     return {
         "run_name": f"{item['agent']} {item['item_id']}",
         "tags": [item["agent"], item["category"]],
         "metadata": {"item_id": item["item_id"], "category": item["category"], "slot": item["slot"]},
+        # Else an item inherits the run's, which counts waves; what bounds an item's rounds is its `max_rounds`.
+        "recursion_limit": ITEM_RECURSION_LIMIT,
     }
 
 

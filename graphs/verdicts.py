@@ -10,10 +10,10 @@ from ..configs.agents import AgentsSettings
 from ..data.export import MARKER
 from ..memory.artifacts import breaking_the_run
 from ..memory.entries import FINISHED, Attempt, Instance, ItemResult, Round, WorkItem
-from ..tools.judging.limits import LimitJudge, instance_bounds
+from ..tools.judging.class_judge import VariantJudge
 from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.protocols import Verdict
-from . import crews, image_agent
+from . import image_agent, text_crew
 from .composition import make_scenes
 from .items import frequent_reasons, with_verdict
 from .record import read_run_json
@@ -26,7 +26,7 @@ UNMEASURED = frozenset({"painted", "mask"})
 """Criteria of what is no picture, or shows nothing: it has no measures that other limits could judge."""
 
 TO_INSTANCE: dict[str, Callable[[WorkItem, Attempt, Artifacts], Instance]] = {
-    "text_agent": crews.to_instance,
+    "text_agent": text_crew.to_instance,
     "image_agent": image_agent.to_instance,
 }
 ClassJudge = Callable[[Sequence[Mapping[str, float]]], list[Verdict]]
@@ -82,8 +82,7 @@ def _build_judges(agents: AgentsSettings) -> dict[str, ClassJudge]:
     if (text_agent := agents.text_agent) is not None:
         judges["text_agent"] = PaintedJudge(text_agent.limits, text_agent.similarity).judge
     if (image_agent := agents.image_agent) is not None:
-        limits = LimitJudge(instance_bounds(image_agent.limits))
-        judges["image_agent"] = lambda measures: [limits.judge(one) for one in measures]
+        judges["image_agent"] = VariantJudge(image_agent.limits, image_agent.similarity).judge
     return judges
 
 

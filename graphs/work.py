@@ -28,7 +28,8 @@ class WorkPlan:
     """Classes that have a quota and no agent that could fill it."""
     unpainted: tuple[str, ...]
     """Classes that the T-Agent's painter cannot draw, or its scorer does not know; they are left to the I-Agent."""
-    num_sources: dict[str, int]
+    sources: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """By category id: the annotation rows that the I-Agent starts from, best first."""
     text_quota: dict[int, int] = field(default_factory=dict)
     """New instances of a class that the T-Agent makes; its items beyond them are spared."""
 
@@ -42,28 +43,30 @@ class WorkPlan:
 
     def num_starts(self, category: Category) -> int:
         """Instances that a class can start from; words count as one where the T-Agent can paint it."""
-        return self.num_sources.get(category.name, 0) or int(category.category_id in self.text_quota)
+        return len(self.sources.get(category.category_id, ())) or int(category.category_id in self.text_quota)
 
 
 def plan_work(dataset: Dataset, recipe: Recipe, knows: Callable[[str], bool]) -> WorkPlan:
     """Quotas of every class, shared between the agents, and the items of each.
 
-    Items go round the classes and, inside a class, round its sources: neighbours in the plan differ,
-    so an early stop leaves a balanced set and near-duplicates meet across waves.
+    Items go round the classes, rare ones first, and, inside a class, round its sources: neighbours in the plan
+    differ, so an early stop leaves a balanced set that has served the rare, and near-duplicates meet across waves.
 
     Args:
         knows: whether the T-Agent can make a class of this name.
     """
     settings, agents = recipe.plan, recipe.agents
+    frequency = settings.frequency
     quotas = plan_quotas(
         dataset,
         by=settings.by,
         at_least=settings.at_least,
         repeat_threshold=settings.repeat_threshold,
+        at_least_by_frequency={"r": frequency.rare, "c": frequency.common, "f": frequency.frequent},
         max_per_class=settings.max_per_class,
         classes=settings.classes,
     )
-    wanted = [quota for quota in quotas if quota.num_new]
+    wanted = sorted((quota for quota in quotas if quota.num_new), key=lambda quota: quota.num_images)
     sources: dict[int, list[int]] = {quota.category.category_id: [] for quota in wanted}
     if (image_agent := agents.image_agent) is not None:
         sources = {
@@ -88,7 +91,7 @@ def plan_work(dataset: Dataset, recipe: Recipe, knows: Callable[[str], bool]) ->
         waves=tuple(_limited(waves, recipe.budget.items)),
         without_source=tuple(q.category.name for q, share in zip(wanted, shares, strict=True) if not sum(share)),
         unpainted=tuple(q.category.name for q in wanted if agents.text_agent and q.category.category_id not in painted),
-        num_sources={q.category.name: len(sources[q.category.category_id]) for q in wanted},
+        sources={class_id: tuple(rows) for class_id, rows in sources.items()},
         text_quota={q.category.category_id: share[0] for q, share in zip(wanted, shares, strict=True) if share[0]},
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +18,20 @@ from ..memory.artifacts import ArtifactStore
 from ..memory.ledger import Ledger
 from ..memory.prompt_history import open_prompt_history
 from ..models.language import build_chat_model
-from ..tools.judging.limits import LimitJudge, instance_bounds
+from ..tools.judging.class_judge import VariantJudge
 from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.judging.registry import build_image_embedder, build_text_scorer
 from ..tools.masking.registry import build_masker
+from ..tools.protocols import PromptReader
 from ..tools.registry import build_painter, build_text_painter
-from .crews import Crew, ImageCrew, TextCrew
+from .crews import Crew
 from .elements import ElementsLedger
-from .executor import ThreadExecutor
+from .image_crew import ImageCrew
 from .record import RunRecord
 from .remembering import RunMemory
-from .services import ImageAgentServices
-from .similarity import ClassCrops, DualSimilarity
+from .similarity import ClassCrops, DualSimilarity, VariantSimilarity
 from .sources import DatasetSources, rank_sources
+from .text_crew import TextCrew
 from .writing import Captioner, PromptWriter
 
 
@@ -51,7 +52,8 @@ class Workshop:
     dataset: Dataset
     folder: Path
     artifacts: ArtifactStore
-    executor: ThreadExecutor
+    source_rows: Mapping[int, Sequence[int]]
+    """Rows that each class's items start from, by category id."""
     stop: threading.Event
     record: RunRecord
 
@@ -71,29 +73,32 @@ class Workshop:
         return crews
 
     def _image_crew(self, settings: ImageAgentSettings, sources: DatasetSources) -> ImageCrew:
-        services = ImageAgentServices(
+        painter = build_painter(settings)
+        scorer = similarity = None
+        if settings.similarity is not None:
+            scorer = build_text_scorer(settings.similarity.text, "image_agent")
+            similarity = VariantSimilarity(scorer, build_image_embedder(settings.similarity.image, "image_agent"))
+        reader = painter.prompt_reader
+        return ImageCrew(
             settings=settings,
             run_seed=self.recipe.plan.seed,
-            painter=build_painter(settings),
-            judge=LimitJudge(instance_bounds(settings.limits)),
-            artifacts=self.artifacts,
+            batch_items=self.recipe.budget.batch_items,
+            stop=self.stop,
+            painter=painter,
+            masker=build_masker(settings, scorer, "image_agent"),
+            similarity=similarity,
+            judge=VariantJudge(settings.limits, settings.similarity),
             sources=sources,
-            pool_hashes={},
+            source_rows=self.source_rows,
+            writer=self._writer(reader) if reader else None,
+            captioner=self._captioner() if reader else None,
+            artifacts=self.artifacts,
         )
-        return ImageCrew(services, self.executor)
 
     def _text_crew(self, settings: TextAgentSettings, sources: DatasetSources) -> TextCrew:
         recipe = self.recipe
         painter = build_text_painter(settings)
-        writer = PromptWriter(
-            planner=self._chat_model(recipe.llm.of("planner")),
-            planner_name=recipe.llm.of("planner").model,
-            writer=self._chat_model(recipe.llm.of("writer")),
-            writer_name=recipe.llm.of("writer").model,
-            max_repairs=recipe.llm.max_repairs,
-            count_tokens=painter.count_tokens,
-            max_tokens=painter.max_tokens,
-        )
+        writer = self._writer(painter)
         scorer = build_text_scorer(settings.similarity.text)
         crops = ClassCrops(
             embedder=build_image_embedder(settings.similarity.image),
@@ -129,6 +134,20 @@ class Workshop:
             run_id=self.record.run_id,
             started=self.record.started,
             painter=painter,
+        )
+
+    def _writer(self, reader: PromptReader) -> PromptWriter:
+        """Planner and writer as the recipe names them, for the text encoder that reads what is written."""
+        llm = self.recipe.llm
+        planner, writer = llm.of("planner"), llm.of("writer")
+        return PromptWriter(
+            planner=self._chat_model(planner),
+            planner_name=planner.model,
+            writer=self._chat_model(writer),
+            writer_name=writer.model,
+            max_repairs=llm.max_repairs,
+            count_tokens=reader.count_tokens,
+            max_tokens=reader.max_tokens,
         )
 
     def _captioner(self) -> Captioner | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -200,7 +200,7 @@ class PromptWriter:
     def write(self, category: str, elements: Sequence[str], memory: Memory, usage: Usage) -> Written:
         """A first prompt; raises LanguageModelError."""
         values = {"category": category, "subject": describe(elements), "memory": memory}
-        return self._ask(load_template("writer"), values, elements, "", usage)
+        return self._ask(load_template("writer"), values, compose_prompt(elements), "", usage)
 
     def revise(
         self, category: str, prompt: str, elements: Sequence[str], feedback: Feedback, memory: Memory, usage: Usage
@@ -213,22 +213,29 @@ class PromptWriter:
             "feedback": feedback,
             "memory": memory,
         }
-        return self._ask(load_template("revise"), values, elements, prompt, usage)
+        return self._ask(load_template("revise"), values, compose_prompt(elements), prompt, usage)
+
+    def adjust(self, category: str, prompt: str, feedback: Feedback, usage: Usage) -> Written:
+        """A better prompt than one whose variant of a real instance failed; raises LanguageModelError."""
+        values = {"category": category, "prompt": prompt, "feedback": feedback}
+        return self._ask(load_template("adjust"), values, prompt, prompt, usage)
+
+    def fit(self, prompt: str) -> Written:
+        """A prompt that no model wrote, within what the text encoder reads."""
+        short = prompt if self._fits(prompt) else self._cut(prompt)
+        return Written(short, "template", "given", "" if short == prompt else "cut")
 
     def compose(self, elements: Sequence[str]) -> Written:
         """A prompt without a model: the elements in a row, within what the text encoder reads."""
-        prompt = compose_prompt(elements)
-        return Written(prompt if self._fits(prompt) else self._cut(prompt), "template", "compose")
+        return replace(self.fit(compose_prompt(elements)), version="compose", shortened="")
 
-    def _ask(
-        self, template: Template, values: dict[str, object], elements: Sequence[str], last: str, usage: Usage
-    ) -> Written:
+    def _ask(self, template: Template, values: dict[str, object], fallback: str, last: str, usage: Usage) -> Written:
         category = str(values["category"])
         answer = ask(
             self.writer,
             template.fill(**values),
             WrittenPrompt,
-            template=lambda: WrittenPrompt(prompt=compose_prompt(elements)),
+            template=lambda: WrittenPrompt(prompt=fallback[:MAX_CHARS]),
             check=lambda written: find_fault(written.prompt, category, last),
             max_repairs=self.max_repairs,
             invoke=self.invoke,

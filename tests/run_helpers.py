@@ -10,14 +10,16 @@ QUICK = ["plan.at_least=14", "plan.wave_size=8", "compose.instances_per_scene=[1
 
 
 def snapshot(folder: Path, *parts: str) -> dict[str, bytes]:
-    """Every file below some parts of a run, without the seconds that each item took."""
+    """Every file below some parts of a run, without the seconds that each item and its batches took."""
     files = {}
     for part in parts:
         for path in sorted((folder / part).rglob("*")):
             if path.is_file():
                 content = path.read_bytes()
                 if part == "items":
-                    content = orjson.dumps({**orjson.loads(content), "seconds": 0})
+                    entry = orjson.loads(content)
+                    cost = {**entry["cost"], "device_seconds": 0}
+                    content = orjson.dumps({**entry, "cost": cost, "seconds": 0})
                 files[path.relative_to(folder).as_posix()] = content
     return files
 

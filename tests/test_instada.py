@@ -107,10 +107,9 @@ def undisturbed(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_both_agents_fill_the_quotas(undisturbed: RunOutcome) -> None:
     assert undisturbed.exit_code == 0
     assert [c["shortfall"] for c in undisturbed.content["classes"]] == [0, 0]  # type: ignore[attr-defined]
-    assert undisturbed.content["painters"] == {
-        "image_agent": {"name": "variation", "revision": undisturbed.content["painters"]["image_agent"]["revision"]},  # type: ignore[index]
-        "text_agent": {"name": "scripted", "revision": "1"},
-    }
+    painters: Json = undisturbed.content["painters"]  # type: ignore[assignment]
+    assert painters["text_agent"] == {"name": "scripted", "revision": "1", "masker": "alpha"}
+    assert (painters["image_agent"]["name"], painters["image_agent"]["masker"]) == ("variation", "alpha")
     counts = _counts(undisturbed)
     assert counts["spared"] == 3, "two of two were kept, where one was expected"
     assert counts["accepted"] + counts["spared"] == counts["planned"]

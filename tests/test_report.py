@@ -205,7 +205,7 @@ def test_page_loads_nothing_and_links_only_to_itself_and_the_run(full_run: Path)
     path = build_report(full_run)
     page = Page(path)
     assert path == full_run / "report.html"
-    assert [uri[:23] for uri in page.values("src")] == ["data:image/webp;base64,"] * 10
+    assert [uri[:23] for uri in page.values("src")] == ["data:image/webp;base64,"] * (10 + 7)
     for href in page.values("href"):
         anchors = {f"#{one}" for one in page.values("id")}
         assert href in anchors or (full_run / unquote(href)).is_file(), href
@@ -229,7 +229,7 @@ def test_page_shows_pictures_with_what_was_found_out(full_run: Path) -> None:
     page = Page(build_report(full_run))
     assert (page.count("figure", "scene"), page.count("figure", "card")) == (2, 4)
     assert page.count("span", "tag") == 3
-    assert page.text.count("sharpness 0.5 is under 2") == 2
+    assert page.text.count("sharpness 0.5 is under 2") == 2 + 2
     for expected in ("143.2", "3 min 5 s", "… and 11 more", "image without label", "2 new, 1 real, 1 hidden"):
         assert expected in page.text
     order = [page.text.index(title) for title in ("Scenes", "In numbers", "What was odd", "How to go on")]

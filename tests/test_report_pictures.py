@@ -13,11 +13,18 @@ from maskwright.data.masks import mask_to_rle
 from maskwright.data.run_summary import ClassSummary
 from maskwright.evaluation.charts import classes_to_chart, counts_to_bars, seconds_to_text
 from maskwright.evaluation.rethinks import MAX_PICTURES, MAX_ROUNDS
-from maskwright.evaluation.sampling import MAX_ACCEPTED, MAX_REJECTED, MAX_RETHINKS, MAX_SCENES, SpreadSample
+from maskwright.evaluation.sampling import (
+    MAX_ACCEPTED,
+    MAX_REJECTED,
+    MAX_RETHINKS,
+    MAX_SCENES,
+    MAX_VARIANTS,
+    SpreadSample,
+)
 from maskwright.evaluation.thumbnails import (
+    ATTEMPT_MAX_BYTES,
     INSTANCE_MAX_BYTES,
     INSTANCE_SIDE_PX,
-    RETHINK_MAX_BYTES,
     SCENE_MAX_BYTES,
     JsonSegmentation,
     class_colour,
@@ -26,6 +33,7 @@ from maskwright.evaluation.thumbnails import (
     json_to_rings,
     scene_to_thumbnail,
 )
+from maskwright.evaluation.variants import MAX_ATTEMPTS
 from maskwright.memory.entries import SceneInstance, SceneResult
 
 HEIGHT, WIDTH = 48, 64
@@ -72,7 +80,8 @@ def test_pictures_of_pure_noise_keep_the_page_small() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 4), dtype=np.uint8)
     scene, instance = image_to_data_uri(noise[..., :3], SCENE_MAX_BYTES), image_to_data_uri(noise, INSTANCE_MAX_BYTES)
     largest = MAX_SCENES * len(scene) + 2 * (MAX_ACCEPTED + MAX_REJECTED) * len(instance)
-    largest += MAX_RETHINKS * MAX_ROUNDS * MAX_PICTURES * len(image_to_data_uri(noise, RETHINK_MAX_BYTES))
+    num_small = MAX_RETHINKS * MAX_ROUNDS * MAX_PICTURES + MAX_VARIANTS * (MAX_ATTEMPTS + 2)
+    largest += num_small * len(image_to_data_uri(noise, ATTEMPT_MAX_BYTES))
     assert 0.5 * MAX_PAGE_BYTES < largest < 0.95 * MAX_PAGE_BYTES
 
 

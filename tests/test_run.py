@@ -52,8 +52,8 @@ def test_every_class_reaches_its_quota_and_every_instance_is_placed(photographs:
 
 
 def test_neither_order_nor_speed_changes_the_result(photographs: Path, tmp_path: Path) -> None:
-    _run(photographs, tmp_path / "one", "budget.workers=1")
-    _run(photographs, tmp_path / "four", "budget.workers=4")
+    _run(photographs, tmp_path / "one", "budget.workers=1", "budget.batch_items=1")
+    _run(photographs, tmp_path / "four", "budget.workers=4", "budget.batch_items=5")
     assert snapshot(tmp_path / "one", *TRUTH[:3]) == snapshot(tmp_path / "four", *TRUTH[:3])
 
 
@@ -84,24 +84,27 @@ def test_a_limit_makes_a_part_and_the_rest_follows(photographs: Path, tmp_path: 
 
 
 class _BreaksAfter(VariationPainter):
-    """The real painter, which stops the run or breaks after a number of paints."""
+    """The real painter, which stops the run or breaks at every item after the first few."""
 
-    left = 0
+    num_served = 0
+    served: set[str]
     stop: threading.Event | None = None
 
     def paint(self, requests: Sequence[PaintRequest]) -> list[Painted]:
-        type(self).left -= 1
-        if self.left < 0:
-            if self.stop is None:
-                raise RuntimeError("out of luck")
-            self.stop.set()
+        for request in requests:
+            if request.item_id not in self.served and len(self.served) >= self.num_served:
+                if self.stop is None:
+                    raise RuntimeError("out of luck")
+                self.stop.set()
+            self.served.add(request.item_id)
         return super().paint(requests)
 
 
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch) -> type[_BreaksAfter]:
     monkeypatch.setitem(registry.PAINTERS, "variation", lambda settings: _BreaksAfter(settings.variation))
-    monkeypatch.setattr(_BreaksAfter, "left", 5)
+    monkeypatch.setattr(_BreaksAfter, "num_served", 5)
+    monkeypatch.setattr(_BreaksAfter, "served", set(), raising=False)
     monkeypatch.setattr(_BreaksAfter, "stop", None)
     return _BreaksAfter
 
@@ -113,7 +116,7 @@ def test_failed_items_are_partial_and_tried_again(
     assert broken.exit_code == 3
     assert _counts(broken)["failed"] == 9
     assert any("9 items failed" in hint for hint in broken.content["hints"])  # type: ignore[attr-defined]
-    breaking.left = 10_000
+    breaking.num_served = 10_000
     mended = _run(photographs, tmp_path / "run")
     assert (mended.exit_code, _counts(mended)["failed"]) == (0, 0)
     _run(photographs, tmp_path / "undisturbed")
@@ -255,7 +258,7 @@ def test_planning_spends_nothing_and_spreads_the_sources(photographs: Path, tmp_
     ]
     ids = [item["item_id"] for item in prepared.work.items]
     assert len(set(ids)) == len(ids) == 14
-    assert [item["category"] for item in prepared.work.items[:4]] == ["bolt", "Mutter ö", "bolt", "Mutter ö"]
+    assert [item["category"] for item in prepared.work.items[:4]] == ["Mutter ö", "bolt", "Mutter ö", "bolt"]
     assert {item["source_row"] for item in prepared.work.items if item["category"] == "Mutter ö"} == {2, 5}
     assert not list(tmp_path.glob("runs"))
 

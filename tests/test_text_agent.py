@@ -264,7 +264,7 @@ def test_the_class_s_own_scores_set_its_threshold(tmp_path: Path) -> None:
         update={"image_text": SETTINGS.similarity.image_text.model_copy(update={"mode": "best_share", "share": 0.5})}
     )
     pool = Pool()
-    pool.scores[3] += [{"image_text": 1.0}] * 10
+    pool.scores["text_agent"][3] += [{"image_text": 1.0}] * 10
     painter = ScriptedTextPainter([good])
     judge = PaintedJudge(SETTINGS.limits, similarity)
     [alone] = make(build_crew(tmp_path / "a", painter, judge=judge))

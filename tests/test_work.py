@@ -132,6 +132,12 @@ def test_ids_do_not_depend_on_how_the_work_is_cut(override: str, dataset: Datase
     assert len({item["item_id"] for item in plain.items}) == len(plain.items)
 
 
+def test_the_rarest_class_takes_the_first_turn(dataset: Dataset) -> None:
+    plan = _plan(dataset, "agents.text_agent=null", "plan.wave_size=3")
+    assert [item["category"] for item in plan.items[:4]] == ["Mutter ö", "bolt"] * 2
+    assert _plan(dataset, "agents.text_agent=null", "budget.items=1").items[0]["category"] == "Mutter ö"
+
+
 def test_more_work_keeps_the_ids_of_less(dataset: Dataset) -> None:
     less, more = ({item["item_id"] for item in _plan(dataset, f"plan.at_least={n}").items} for n in (20, 30))
     assert less < more
@@ -139,4 +145,4 @@ def test_more_work_keeps_the_ids_of_less(dataset: Dataset) -> None:
 
 def test_ids_name_agent_class_and_slot(dataset: Dataset) -> None:
     first = _plan(dataset).items[0]
-    assert (first["item_id"], first["source_row"], first["slot"]) == ("text-3-0000", -1, 0)
+    assert (first["item_id"], first["source_row"], first["slot"]) == ("text-7-0000", -1, 0)

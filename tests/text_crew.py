@@ -15,12 +15,13 @@ from text_helpers import (
 )
 
 from maskwright.configs.agents import TextAgentSettings
-from maskwright.graphs.crews import AgentGraphs, TextCrew
+from maskwright.graphs.crews import AgentGraphs
 from maskwright.graphs.elements import ElementsLedger
 from maskwright.graphs.image_agent import build_image_agent_graph
 from maskwright.graphs.pool import Pool
 from maskwright.graphs.state import Recollection
 from maskwright.graphs.text_agent import build_text_agent_graph
+from maskwright.graphs.text_crew import TextCrew
 from maskwright.graphs.writing import PromptWriter
 from maskwright.memory.artifacts import ArtifactStore
 from maskwright.memory.entries import ItemResult, WorkItem

@@ -33,6 +33,7 @@ KINDS = {
     "common colours": "looks",
     "camera angles": "views",
     "made bad pictures": "revise",
+    "made a bad photo": "adjust",
     "in at most": "shorten",
     "Write a short caption": "write",
     "in one sentence": "caption",
@@ -68,6 +69,8 @@ def scripted_answer(question: str) -> str:
         return values_json("from above", "from below", "in profile", "close up")
     if kind == "caption":
         return '{"caption": "a grey smudge"}'
+    if kind == "adjust":
+        return prompt_json(f"another {re.findall('photo of one (.+)[.]', question)[-1]} in daylight")
     subject = re.findall(r"single (.+) on a plain background", question)[-1]
     return prompt_json(f"one shiny {subject}" if kind == "revise" else f"a single {subject}")
 

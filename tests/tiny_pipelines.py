@@ -8,20 +8,27 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    ControlNetModel,
+    ControlNetUnionModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxControlNetModel,
+    FluxPipeline,
+    FluxTransformer2DModel,
     QwenImageLayeredPipeline,
     QwenImageTransformer2DModel,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImageControlNetModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
@@ -29,6 +36,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -37,6 +46,8 @@ from transformers import (
     Qwen2VLVideoProcessor,
     Qwen3Config,
     Qwen3Model,
+    T5Config,
+    T5EncoderModel,
 )
 
 CHAT_TEMPLATE = (
@@ -160,6 +171,7 @@ def save_qwen_layered(folder: Path) -> Path:
 
 def _unet(cross_attention_dim: int, **options: object) -> UNet2DConditionModel:
     return UNet2DConditionModel(
+        sample_size=64,
         block_out_channels=(16, 32),
         layers_per_block=1,
         in_channels=4,
@@ -244,3 +256,113 @@ def save_lora(folder: Path, *, width: int = 64) -> Path:
     unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v"], init_lora_weights=False))
     StableDiffusionXLPipeline.save_lora_weights(folder, unet_lora_layers=get_peft_model_state_dict(unet))
     return folder
+
+
+def save_controlnet(folder: Path, kind: str) -> Path:
+    """A ControlNet of the tiny `sd`, `sdxl`, `union` (of SDXL), `flux` or `z_image`; its word counts."""
+    torch.manual_seed(5)
+    build = {"sd": _sd_controlnet, "sdxl": _sdxl_controlnet, "union": _union_controlnet}
+    model = (build | {"flux": _flux_controlnet, "z_image": _z_image_controlnet})[kind]()
+    for name, weights in model.named_parameters():
+        if "controlnet" in name or "after_proj" in name or "before_proj" in name:
+            torch.nn.init.normal_(weights, std=0.3)  # zero, as training begins
+    model.save_pretrained(folder)
+    return folder
+
+
+def save_flux(folder: Path) -> Path:
+    """A FLUX.1: two text encoders, and latents packed two by two."""
+    torch.manual_seed(6)
+    t5 = T5Config(vocab_size=300, d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    tokenizer = _qwen_tokenizer()
+    tokenizer.model_max_length = 512
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4, shift_factor=0.1),
+        text_encoder=CLIPTextModel(_clip_text_config()).eval(),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=T5EncoderModel(t5).eval(),
+        tokenizer_2=tokenizer,
+        transformer=FluxTransformer2DModel(guidance_embeds=False, **_FLUX),
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_ip_adapter(folder: Path) -> Path:
+    """An IP-Adapter of the tiny Stable Diffusion, with its image encoder."""
+    torch.manual_seed(7)
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+        projection_dim=16,
+    )
+    CLIPVisionModelWithProjection(vision).save_pretrained(folder / "image_encoder")
+    weights = {
+        "image_proj.proj.weight": torch.randn(4 * 32, 16),
+        "image_proj.proj.bias": torch.randn(4 * 32),
+        "image_proj.norm.weight": torch.ones(32),
+        "image_proj.norm.bias": torch.zeros(32),
+    }
+    crossed = [name for name in _unet(32).attn_processors if "attn2" in name]
+    for number, name in enumerate(crossed):
+        width = 16 if name.startswith("up_blocks.1") else 32
+        for part in ("to_k_ip", "to_v_ip"):
+            weights[f"ip_adapter.{2 * number + 1}.{part}.weight"] = torch.randn(width, 32)
+    save_file(weights, folder / "ip-adapter.safetensors")
+    return folder
+
+
+_FLUX = {
+    "patch_size": 1,
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "pooled_projection_dim": 32,
+    "axes_dims_rope": [4, 4, 8],
+}
+_UNET_CONTROL = {
+    "block_out_channels": (16, 32),
+    "layers_per_block": 1,
+    "in_channels": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "attention_head_dim": 2,
+    "norm_num_groups": 8,
+    "conditioning_embedding_out_channels": (8, 16),
+}
+_SDXL_CONTROL = {
+    "cross_attention_dim": 64,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 80,
+}
+
+
+def _sd_controlnet() -> ControlNetModel:
+    return ControlNetModel(cross_attention_dim=32, **_UNET_CONTROL)
+
+
+def _sdxl_controlnet() -> ControlNetModel:
+    return ControlNetModel(**_SDXL_CONTROL, **_UNET_CONTROL)
+
+
+def _union_controlnet() -> ControlNetUnionModel:
+    return ControlNetUnionModel(
+        **_SDXL_CONTROL, **_UNET_CONTROL, num_trans_channel=16, num_trans_head=2, num_proj_channel=16
+    )
+
+
+def _flux_controlnet() -> FluxControlNetModel:
+    return FluxControlNetModel(guidance_embeds=False, **_FLUX)
+
+
+def _z_image_controlnet() -> ZImageControlNetModel:
+    return ZImageControlNetModel(
+        control_layers_places=[0], control_in_dim=16, dim=32, n_refiner_layers=1, n_heads=2, n_kv_heads=2
+    )

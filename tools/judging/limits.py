@@ -21,7 +21,7 @@ class Bound(NamedTuple):
 
 
 def instance_bounds(limits: InstanceLimits) -> tuple[Bound, ...]:
-    """Bounds of `measure_instance`'s measures, and of the source's truncation."""
+    """Bounds of `measure_instance`'s measures, the source's truncation, and the likenesses where they were taken."""
     return (
         Bound("area_px", limits.min_area_px, math.inf),
         Bound("largest_component", limits.min_largest_component, 1.0),
@@ -30,6 +30,8 @@ def instance_bounds(limits: InstanceLimits) -> tuple[Bound, ...]:
         Bound("sharpness", limits.min_sharpness, math.inf),
         Bound("contrast", limits.min_contrast, 1.0),
         Bound("source_difference", limits.min_source_difference, limits.max_source_difference),
+        Bound("source_iou", limits.min_source_iou, limits.max_source_iou, where_taken=True),
+        Bound("source_likeness", limits.min_source_likeness, limits.max_source_likeness, where_taken=True),
         Bound("pool_distance_bits", limits.min_pool_distance_bits, math.inf),
     )
 

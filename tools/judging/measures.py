@@ -81,6 +81,12 @@ def colour_difference(first_rgba: ImageRGBA, second_rgba: ImageRGBA) -> float:
     return float(np.abs(first.astype(np.int16) - second).mean() / 255)
 
 
+def mask_iou(first: MaskHW, second: MaskHW) -> float:
+    """Intersection over union of two (h, w) bool masks of one frame; 0 where both are empty."""
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 0.0
+
+
 def perceptual_hash(rgba: ImageRGBA) -> int:
     """64-bit DCT hash of the cut-out on grey (pHash), as an unsigned integer."""
     return int(str(imagehash.phash(Image.fromarray(_on_grey(rgba, COMPARE_SIDE_PX)))), 16)

@@ -57,23 +57,23 @@ IMAGE_EMBEDDERS: dict[str, Callable[[ImageEmbedderSettings], ImageEmbedder]] = {
 }
 
 
-def build_text_scorer(settings: TextScorerSettings) -> TextScorer:
+def build_text_scorer(settings: TextScorerSettings, agent: str = "text_agent") -> TextScorer:
     """The scorer that the settings name; nothing is loaded yet.
 
     Raises:
         RecipeError: no scorer has this name.
     """
     if settings.name not in TEXT_SCORERS:
-        raise unknown_name("text scorer", settings.name, TEXT_SCORERS, "agents.text_agent.similarity.text.name")
+        raise unknown_name("text scorer", settings.name, TEXT_SCORERS, f"agents.{agent}.similarity.text.name")
     return TEXT_SCORERS[settings.name](settings)
 
 
-def build_image_embedder(settings: ImageEmbedderSettings) -> ImageEmbedder:
+def build_image_embedder(settings: ImageEmbedderSettings, agent: str = "text_agent") -> ImageEmbedder:
     """The embedder that the settings name; nothing is loaded yet.
 
     Raises:
         RecipeError: no embedder has this name.
     """
     if settings.name not in IMAGE_EMBEDDERS:
-        raise unknown_name("image embedder", settings.name, IMAGE_EMBEDDERS, "agents.text_agent.similarity.image.name")
+        raise unknown_name("image embedder", settings.name, IMAGE_EMBEDDERS, f"agents.{agent}.similarity.image.name")
     return IMAGE_EMBEDDERS[settings.name](settings)

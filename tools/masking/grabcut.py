@@ -21,7 +21,7 @@ _NUM_COLOURS = 5
 
 
 class GrabCutMasker:
-    """GrabCut (Rother et al. 2004) from the picture's border, or from the known box. Equal pictures, equal masks."""
+    """GrabCut (Rother et al. 2004) from a known mask, a known box, or the border. Equal pictures, equal masks."""
 
     name = "grabcut"
     revision = f"opencv-{cv2.__version__}"
@@ -34,7 +34,10 @@ class GrabCutMasker:
 
     def _mask(self, request: MaskRequest) -> Masked:
         rgb = to_opaque(request.rgba)
-        labels = start_labels(rgb.shape[0], rgb.shape[1], request.box_xyxy, self._settings)
+        if request.mask_hw is not None:
+            labels = mask_to_labels(request.mask_hw, self._settings)
+        else:
+            labels = start_labels(rgb.shape[0], rgb.shape[1], request.box_xyxy, self._settings)
         return alpha_to_masked(mask_to_alpha(_cut(rgb, labels, self._settings.iterations)))
 
 
@@ -60,11 +63,31 @@ def start_labels(height: int, width: int, box_xyxy: BoxXYXY | None, settings: Gr
     return labels
 
 
+def mask_to_labels(mask_hw: MaskHW, settings: GrabCutSettings) -> npt.NDArray[np.uint8]:
+    """What is known before the first cut where an object like this one stood in the same place.
+
+    Its core is the object, what is far from it background, and a band on both sides of its outline is to be decided.
+
+    Args:
+        mask_hw: (h, w) bool.
+
+    Returns:
+        (h, w) uint8 of all four of OpenCV's labels; only background for an empty mask.
+    """
+    mask = mask_hw.astype(np.uint8)
+    side = 2 * max(1, round(settings.band_ratio * np.sqrt(mask.sum()))) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    labels = np.where(cv2.dilate(mask, kernel) > 0, np.uint8(cv2.GC_PR_BGD), np.uint8(cv2.GC_BGD))
+    labels[mask > 0] = cv2.GC_PR_FGD
+    labels[cv2.erode(mask, kernel, borderValue=0) > 0] = cv2.GC_FGD
+    return labels
+
+
 def _cut(rgb: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], iterations: int) -> MaskHW:
-    inside = labels == cv2.GC_PR_FGD
+    inside = (labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD)
     if min(inside.sum(), (~inside).sum()) < _NUM_COLOURS:
         return np.zeros_like(inside)
     cv2.setRNGSeed(_SEED)  # OpenCV's, of this thread: it starts the colour clusters
     models = np.zeros((2, 1, 65))
     cv2.grabCut(rgb, labels, None, models[0], models[1], iterations, cv2.GC_INIT_WITH_MASK)
-    return np.asarray(labels == cv2.GC_PR_FGD)
+    return np.asarray((labels == cv2.GC_PR_FGD) | (labels == cv2.GC_FGD))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...configs.conditioning import ConditionedSettings
 from ...configs.diffusion import DiffusionSettings
 from ...errors import PromptError, RecipeError
 from ...models.device import run_in_batches
@@ -94,13 +95,20 @@ class DiffusionPainter:
         return load_tokens(self.settings)
 
     def _parameters(self, pipeline: DiffusionPipeline) -> dict[str, float | str]:
-        return {
-            "pipeline": type(pipeline).__name__,
-            "scheduler": type(pipeline.scheduler).__name__,
-            "dtype": str(pipeline.dtype).removeprefix("torch."),
-            **self.settings.model_dump(include={"num_inference_steps", "guidance_scale"}, exclude_none=True),
-            **self.settings.model_dump(include={"negative_prompt"}, exclude_defaults=True),
-        }
+        return describe_call(pipeline, self.settings)
+
+
+def describe_call(
+    pipeline: DiffusionPipeline, settings: DiffusionSettings | ConditionedSettings
+) -> dict[str, float | str]:
+    """What made a picture, for the provenance: classes, format of numbers, and what the settings ask of a call."""
+    return {
+        "pipeline": type(pipeline).__name__,
+        "scheduler": type(pipeline.scheduler).__name__,
+        "dtype": str(pipeline.dtype).removeprefix("torch."),
+        **settings.model_dump(include={"num_inference_steps", "guidance_scale"}, exclude_none=True),
+        **settings.model_dump(include={"negative_prompt"}, exclude_defaults=True),
+    }
 
 
 def check_prompts(requests: Sequence[PaintRequest]) -> None:
@@ -114,7 +122,9 @@ def check_prompts(requests: Sequence[PaintRequest]) -> None:
             raise PromptError(f"item {request.item_id!r}: prompt {request.prompt!r} is empty; expected words.")
 
 
-def call_arguments(pipeline_class: type[DiffusionPipeline], settings: DiffusionSettings) -> dict[str, object]:
+def call_arguments(
+    pipeline_class: type[DiffusionPipeline], settings: DiffusionSettings | ConditionedSettings
+) -> dict[str, object]:
     """What every call of a pipeline gets from the settings, under the names that this pipeline has for it.
 
     Raises:
@@ -124,8 +134,7 @@ def call_arguments(pipeline_class: type[DiffusionPipeline], settings: DiffusionS
     guidance = _guidance_argument(known, settings)
     asked: dict[str, object] = {
         "num_inference_steps": settings.num_inference_steps,
-        "width": settings.width,
-        "height": settings.height,
+        **settings.model_dump(include={"width", "height"}),
         guidance: settings.guidance_scale,
         "negative_prompt": settings.negative_prompt or None,
     }
@@ -143,7 +152,9 @@ def call_arguments(pipeline_class: type[DiffusionPipeline], settings: DiffusionS
     return arguments
 
 
-def _guidance_argument(known: Mapping[str, inspect.Parameter], settings: DiffusionSettings) -> str:
+def _guidance_argument(
+    known: Mapping[str, inspect.Parameter], settings: DiffusionSettings | ConditionedSettings
+) -> str:
     """Flux and Qwen-Image call classifier-free guidance `true_cfg_scale`, and need a negative prompt for it.
 
     Their `guidance_scale` is what a guidance-distilled model reads; Flux is one, Qwen-Image is not.

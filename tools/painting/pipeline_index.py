@@ -49,11 +49,20 @@ def read_index(folder: Path) -> Mapping[str, object]:
     Raises:
         RecipeError: the index cannot be read.
     """
-    path = folder / INDEX_NAME
+    return read_config(folder / INDEX_NAME)
+
+
+def read_config(path: Path) -> Mapping[str, object]:
+    """A JSON file of diffusers: a pipeline's index, or the settings of a part.
+
+    Raises:
+        RecipeError: it is not there, or cannot be read.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, object])
     except (OSError, msgspec.MsgspecError) as exc:
-        raise RecipeError(f"{str(path)!r} cannot be read ({exc}); expected the index of a diffusers pipeline.") from exc
+        kind = "the index of a diffusers pipeline" if path.name == INDEX_NAME else "the settings of a diffusers model"
+        raise RecipeError(f"{str(path)!r} cannot be read ({exc}); expected {kind}.") from exc
 
 
 def find_pipeline_class(settings: PipelineSettings) -> type[DiffusionPipeline]:
@@ -63,12 +72,37 @@ def find_pipeline_class(settings: PipelineSettings) -> type[DiffusionPipeline]:
         RecipeError: diffusers has no such pipeline. Also as `find_pipeline` does.
     """
     if settings.pipeline is not None:
-        return _find_class("pipeline", settings.pipeline, diffusers.DiffusionPipeline)
-    name = str(read_index(find_pipeline(settings)).get("_class_name"))
-    own = _find_class("pipeline", name, diffusers.DiffusionPipeline)
-    kinds = (kind for mapping in SUPPORTED_TASKS_MAPPINGS for kind, known in mapping.items() if known is own)
-    text_to_image: type[DiffusionPipeline] = AUTO_TEXT2IMAGE_PIPELINES_MAPPING.get(next(kinds, ""), own)
+        return find_class("pipeline", settings.pipeline, diffusers.DiffusionPipeline)
+    own, kind = find_kind(settings)
+    text_to_image: type[DiffusionPipeline] = AUTO_TEXT2IMAGE_PIPELINES_MAPPING.get(kind, own)
     return text_to_image
+
+
+def find_kind(settings: PipelineSettings) -> tuple[type[DiffusionPipeline], str]:
+    """The class that the index names, and diffusers' word for its kin: `stable-diffusion-xl`; empty where it has none.
+
+    Raises:
+        RecipeError: diffusers has no such pipeline. Also as `find_pipeline` does.
+    """
+    own = find_class(
+        "pipeline", str(read_index(find_pipeline(settings)).get("_class_name")), diffusers.DiffusionPipeline
+    )
+    kinds = (kind for mapping in SUPPORTED_TASKS_MAPPINGS for kind, known in mapping.items() if known is own)
+    return own, next(kinds, "")
+
+
+def find_stride(settings: PipelineSettings) -> int:
+    """Pixels that a picture's sides must be a multiple of: the autoencoder's step, twice that for transformers.
+
+    Raises:
+        RecipeError: the autoencoder's settings cannot be read. Also as `find_pipeline` does.
+    """
+    folder = find_pipeline(settings)
+    vae = read_config(folder / "vae" / "config.json")
+    halvings = vae.get("temperal_downsample") or vae.get("temporal_downsample")
+    levels = vae.get("block_out_channels")
+    steps = len(halvings) if isinstance(halvings, list) else len(levels) - 1 if isinstance(levels, list) else 3
+    return 1 << (steps + ("transformer" in read_index(folder)))
 
 
 def check_scheduler(settings: PipelineSettings) -> None:
@@ -80,7 +114,7 @@ def check_scheduler(settings: PipelineSettings) -> None:
     if settings.scheduler is None and not settings.scheduler_options:
         return
     name = settings.scheduler or _part_class(read_index(find_pipeline(settings)), "scheduler")
-    scheduler_class = _find_class("scheduler", name, diffusers.SchedulerMixin)
+    scheduler_class = find_class("scheduler", name, diffusers.SchedulerMixin)
     known = inspect.signature(scheduler_class.__init__).parameters
     for option in settings.scheduler_options:
         if option not in known:
@@ -92,8 +126,8 @@ def check_scheduler(settings: PipelineSettings) -> None:
 
 def find_revision(settings: PipelineSettings) -> str:
     """Model and adaptations, each with the version of its files, for the provenance. Raises as `find_pipeline` does."""
-    loras = [f"{_named_revision(lora.model, find_lora(lora))}*{lora.scale:g}" for lora in settings.loras]
-    return " + ".join([_named_revision(settings.model, find_pipeline(settings)), *loras])
+    loras = [f"{named_revision(lora.model, find_lora(lora))}*{lora.scale:g}" for lora in settings.loras]
+    return " + ".join([named_revision(settings.model, find_pipeline(settings)), *loras])
 
 
 def find_lora(settings: LoraSettings) -> Path:
@@ -169,7 +203,16 @@ def load_tokens(settings: PipelineSettings) -> PromptTokens:
     return PromptTokens(shortest, limit if limit < _UNLIMITED_TOKENS else None)
 
 
-def _find_class(setting: str, name: str, base: type) -> type[DiffusionPipeline]:
+def find_class(setting: str, name: str, base: type) -> type[DiffusionPipeline]:
+    """A class of diffusers by its name.
+
+    Args:
+        setting: what a recipe calls it.
+        base: what it must be.
+
+    Raises:
+        RecipeError: diffusers has no such class.
+    """
     found: object = getattr(diffusers, name, None)
     if isinstance(found, type) and issubclass(found, base):
         return found
@@ -194,7 +237,8 @@ def _is_there(part: object) -> bool:
     return isinstance(part, list) and part[:1] != [None]
 
 
-def _named_revision(model: str, path: Path) -> str:
+def named_revision(model: str, path: Path) -> str:
+    """A model's name, without the folders that it lies in, and the version of its files at the path."""
     given = Path(model).expanduser()
     name = given.absolute().name if given.exists() else model
     return f"{name}@{checkpoint_revision(path)}"

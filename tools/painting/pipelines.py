@@ -67,7 +67,7 @@ def load_pipeline(settings: PipelineSettings) -> DiffusionPipeline:
         pipeline.set_adapters([f"lora_{n}" for n in range(len(lora_files))], [lora.scale for lora in settings.loras])
     pipeline.set_progress_bar_config(disable=True)
     _set_switches(pipeline, settings)
-    _place(pipeline, settings, device)
+    place_pipeline(pipeline, settings, device)
     return pipeline
 
 
@@ -102,7 +102,7 @@ def _load_weights(settings: PipelineSettings, dtype: torch.dtype) -> DiffusionPi
     if settings.safety == "off" and "safety_checker" in signature(pipeline_class.__init__).parameters:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
-        with _without_bars():
+        with without_loading_bars():
             return pipeline_class.from_pretrained(folder, use_safetensors=True, local_files_only=True, **options)
     except (OSError, ValueError, ImportError, AttributeError, RuntimeError, SafetensorError) as exc:
         raise BrokenRunError(
@@ -153,7 +153,12 @@ def _set_switches(pipeline: DiffusionPipeline, settings: PipelineSettings) -> No
         ) from exc
 
 
-def _place(pipeline: DiffusionPipeline, settings: PipelineSettings, device: torch.device) -> None:
+def place_pipeline(pipeline: DiffusionPipeline, settings: PipelineSettings, device: torch.device) -> None:
+    """Bring a pipeline to its device, or have it brought there part by part; parts that are there stay.
+
+    Raises:
+        BrokenRunError: the device is too small.
+    """
     try:
         if settings.cpu_offload == "none" or device.type == "cpu":
             pipeline.to(device)
@@ -169,7 +174,8 @@ def _place(pipeline: DiffusionPipeline, settings: PipelineSettings, device: torc
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def without_loading_bars() -> Iterator[None]:
+    """Load parts of a pipeline without progress bars on stderr."""
     were_shown = diffusers_logging.is_progress_bar_enabled()
     diffusers_logging.disable_progress_bar()
     try:

@@ -1,0 +1,165 @@
+"""A recipe's parts as tools: what its agents paint, mask and judge with, for anybody's agent."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.retrievers import BaseRetriever
+
+from ..configs.agents import TextAgentSettings
+from ..configs.image_agent import ImageAgentSettings
+from ..configs.llm import ChatModelSettings
+from ..configs.masking import MaskerSettings
+from ..configs.memory import MemorySettings
+from ..configs.recipe import Recipe, load_recipe
+from ..errors import InputError
+from ..graphs.text_agent import choose_elements
+from ..graphs.writing import DiversityElements, Feedback, Memory, PromptWriter, Usage, Written
+from ..memory.prompt_history import NoHistory, PromptHistory, open_existing_history
+from ..memory.prompt_records import Recalled
+from ..models.language import build_chat_model
+from ..tools.agent_tools.words import PromptMemory
+from ..tools.agent_tools.workspace import Workspace
+from ..tools.judging.painted_judge import PaintedJudge
+from ..tools.judging.registry import build_image_embedder, build_text_scorer
+from ..tools.masking.registry import build_masker
+from ..tools.protocols import Masker, PromptReader, SourcePainter, TextScorer
+from ..tools.registry import build_painter, build_text_painter
+from ..tools.toolkit import MaskwrightToolkit
+
+
+def build_toolkit(
+    recipe: str = "instada", *, root: Path, overrides: Iterable[str] = (), retriever: BaseRetriever | None = None
+) -> MaskwrightToolkit:
+    """Tools over the parts that a recipe's agents have; no model is loaded before a tool is called.
+
+    Args:
+        recipe: name of a built-in recipe, or path of a YAML file.
+        root: the one folder that the tools read from and write to; made when missing.
+        overrides: `key.sub=value` settings on top of the recipe.
+        retriever: knowledge to look up, for the tool `retrieve_knowledge`.
+
+    Raises:
+        RecipeError: the recipe is wrong, or names something unknown.
+        InputError: the root is no folder.
+    """
+    settings = load_recipe(recipe, overrides)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"root {str(root)!r} is a file; expected a folder")
+    root.mkdir(parents=True, exist_ok=True)
+    text_agent = settings.agents.text_agent
+    image_agent = settings.agents.image_agent
+    text = text_agent or TextAgentSettings()
+    scorer = build_text_scorer(text.similarity.text)
+    painter = build_text_painter(text) if text_agent else None
+    memory = ExistingMemory(settings.memory)
+    return MaskwrightToolkit(
+        workspace=Workspace(root),
+        compose=settings.compose,
+        repeat_threshold=settings.plan.repeat_threshold,
+        prompt_memory=memory,
+        prompt_author=RecipeAuthor(settings, painter, memory) if painter else None,
+        retriever=retriever,
+        text_painter=painter,
+        source_painter=build_painter(image_agent) if image_agent else None,
+        region_painter=_region_painter(image_agent),
+        masker=_photograph_masker(text_agent or image_agent or text, scorer),
+        text_scorer=scorer,
+        image_embedder=build_image_embedder(text.similarity.image),
+        judge=PaintedJudge(text.limits, text.similarity),
+    )
+
+
+def _region_painter(settings: ImageAgentSettings | None) -> SourcePainter | None:
+    if settings is None or settings.inpainting is None:
+        return None
+    return build_painter(settings.model_copy(update={"painter": "inpainting"}))
+
+
+def _photograph_masker(settings: MaskerSettings, scorer: TextScorer) -> Masker:
+    """The recipe's masker. `alpha` only reads what its own painter made; GrabCut, which needs no weights, stands in."""
+    if settings.masker == "alpha":
+        settings = settings.model_copy(update={"masker": "grabcut"})
+    return build_masker(settings, scorer)
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingMemory:
+    """The prompt history of earlier runs, read only; where there is none, nothing is remembered and none is made."""
+
+    settings: MemorySettings
+
+    def recall(self, category: str) -> Recalled:
+        return self._open().recall(category)
+
+    def _open(self) -> PromptHistory | NoHistory:
+        if not self.settings.enabled or not self.settings.path.exists():
+            return NoHistory()
+        return open_existing_history(self.settings)
+
+
+class RecipeAuthor:
+    """Writes prompts as the T-Agent does: elements planned once a class, chosen by the seed, earlier prompts in view.
+
+    Args:
+        reader: whose text encoder the prompts must fit.
+    """
+
+    def __init__(self, recipe: Recipe, reader: PromptReader, memory: PromptMemory) -> None:
+        self._recipe = recipe
+        self._reader = reader
+        self._memory = memory
+        self._elements: dict[str, DiversityElements] = {}
+
+    def write(self, category: str, seed: int) -> Written:
+        """A first prompt; raises LanguageModelError, or InputError where the model is not to be had."""
+        chosen = self._choose(category, seed)
+        return self._writer.write(category, chosen, self._remember(category), Usage())
+
+    def revise(self, category: str, seed: int, previous_prompt: str, problem: str) -> Written:
+        """A better prompt than one that failed; raises as `write`."""
+        chosen = self._choose(category, seed)
+        feedback = Feedback({}, [problem])
+        return self._writer.revise(category, previous_prompt, chosen, feedback, self._remember(category), Usage())
+
+    def _choose(self, category: str, seed: int) -> list[str]:
+        if category not in self._elements:
+            self._elements[category] = self._writer.plan(category, Usage())
+        return choose_elements(self._elements[category], f"{category}-{seed}", 0)
+
+    def _remember(self, category: str) -> Memory:
+        recalled = self._memory.recall(category)
+        return Memory(
+            [record.prompt for record in recalled.best],
+            [(record.prompt, "; ".join(record.reasons)) for record in recalled.worst],
+        )
+
+    @functools.cached_property
+    def _writer(self) -> PromptWriter:
+        llm = self._recipe.llm
+        planner, writer = llm.of("planner"), llm.of("writer")
+        return PromptWriter(
+            planner=self._chat_model(planner),
+            planner_name=planner.model,
+            writer=self._chat_model(writer),
+            writer_name=writer.model,
+            max_repairs=llm.max_repairs,
+            count_tokens=self._reader.count_tokens,
+            max_tokens=self._reader.max_tokens,
+        )
+
+    def _chat_model(self, settings: ChatModelSettings) -> BaseChatModel:
+        return build_chat_model(
+            settings.model,
+            base_url=settings.base_url,
+            api_key_env=settings.api_key_env,
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens,
+            seed=self._recipe.plan.seed,
+            timeout_s=settings.timeout_s,
+            max_retries=settings.max_retries,
+        )
