@@ -157,10 +157,10 @@ class InstanceLimits(BaseModel):
     )
     max_source_iou: Share = Field(0.98, description="most IoU with the source's mask; above it the mask is a copy")
     min_source_likeness: Cosine = Field(
-        -1.0, description="least cosine to the source, where `similarity` is on; below it the image is a stranger"
+        0.5, description="least cosine to the source, where `similarity` is on; below it the image is a stranger"
     )
     max_source_likeness: Cosine = Field(
-        1.0, description="most cosine to the source, where `similarity` is on; above it the image is a copy"
+        0.97, description="most cosine to the source, where `similarity` is on; above it the image is a copy"
     )
     min_pool_distance_bits: int = Field(
         2, ge=0, le=64, description="least perceptual-hash distance to the accepted instances of the class"

@@ -34,8 +34,9 @@ def measure_instance(rgba: ImageRGBA, source_rgba: ImageRGBA, pool_hashes: Seque
     Returns:
         area_px; largest_component and components, parts of at least 1 % of the mask; sharpness, the variance of
         the Laplacian inside the mask in 8-bit grey levels squared; contrast, the standard deviation of grey inside
-        the mask over full scale; source_difference, mean absolute colour difference in [0, 1];
-        pool_distance_bits, 0 to 64, 64 for an empty pool.
+        the mask over full scale; source_difference, mean absolute colour difference in [0, 1] of the sample or its
+        mirror image, whichever is less, since a copy that was only flipped is a copy; pool_distance_bits, 0 to 64,
+        64 for an empty pool.
 
     Raises:
         EmptyMaskError: no pixel is opaque.
@@ -44,7 +45,7 @@ def measure_instance(rgba: ImageRGBA, source_rgba: ImageRGBA, pool_hashes: Seque
     return {
         **measure_parts(mask),
         **measure_texture(rgba, mask),
-        "source_difference": colour_difference(rgba, source_rgba),
+        "source_difference": min(colour_difference(one, source_rgba) for one in (rgba, rgba[:, ::-1])),
         "pool_distance_bits": float(hash_distance(perceptual_hash(rgba), pool_hashes)),
     }
 
