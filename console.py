@@ -150,6 +150,8 @@ def show_plan(prepared: Prepared) -> None:
         f"roughly {_duration(low.seconds)} to {_duration(high.seconds)} with {prepared.recipe.budget.workers} workers; "
         "no paid calls, 0.00 USD."
     )
+    if prepared.why:
+        console.print(f"[yellow]I-Agent:[/] {escape(prepared.why)}", soft_wrap=True, highlight=False)
     if prepared.work.unpainted:
         names = ", ".join(prepared.work.unpainted)
         console.print(f"[yellow]The T-Agent cannot paint or judge these; left to the I-Agent:[/] {names}")
@@ -212,11 +214,19 @@ def show_outcome(outcome: RunOutcome) -> None:
     if content["scenes"] and content["status"] != "interrupted":
         console.print(f"data set  {outcome.folder / 'dataset'}", soft_wrap=True)
     console.print(f"report    {outcome.folder / 'report.html'}", soft_wrap=True)
+    for why in _reasons_of_choice(content["painters"]):
+        console.print(f"[yellow]I-Agent:[/] {escape(why)}", soft_wrap=True, highlight=False)
     findings = content["findings"]
     if isinstance(findings, dict) and findings:
         console.print("[yellow]odd in the data:[/] " + ", ".join(f"{e['count']} {k}" for k, e in findings.items()))
     for hint in _strings(content["hints"]):
         console.print(f"next: {hint}", soft_wrap=True, highlight=False)
+
+
+def _reasons_of_choice(painters: object) -> list[str]:
+    """Why painter and masker are what they are, where the recipe left it open."""
+    described = painters.values() if isinstance(painters, dict) else ()
+    return [str(one["why"]) for one in described if "why" in one]
 
 
 def show_findings(findings: Findings) -> None:
