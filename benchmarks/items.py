@@ -38,6 +38,8 @@ class ShiftPainter:
     """Paints in microseconds, so that only the framework's own cost is left."""
 
     name, revision = "shift", "1"
+    prompt_reader = None
+    needs_view = False
 
     def __init__(self, settings: VariationSettings) -> None:
         del settings

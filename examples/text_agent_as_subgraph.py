@@ -29,8 +29,8 @@ class ShoppingState(TypedDict, total=False):
 
     wanted: list[str]
     """Classes still to be had; written by the caller, shortened by `take_next`."""
-    folder: str
-    """Where the pictures go; written by the caller."""
+    pictures: str
+    """Folder where the pictures go; written by the caller."""
     category: str
     out: str
     """Written by `take_next` for the T-Agent."""
@@ -44,7 +44,7 @@ class ShoppingState(TypedDict, total=False):
 
 def take_next(state: ShoppingState) -> ShoppingState:
     category, *rest = state["wanted"]
-    return {"category": category, "wanted": rest, "out": str(Path(state["folder"], category))}
+    return {"category": category, "wanted": rest, "out": str(Path(state["pictures"], category))}
 
 
 def collect(state: ShoppingState) -> ShoppingState:
@@ -77,7 +77,7 @@ def main() -> None:
     given = parser.parse_args()
     memory = f"memory.path={json.dumps(str(Path(given.out, 'memory')))}"
     context = StudioContext(recipe="quickstart", overrides=[memory, *given.overrides])
-    state = build_shopping_graph().invoke({"wanted": given.classes, "folder": given.out}, context=context)
+    state = build_shopping_graph().invoke({"wanted": given.classes, "pictures": given.out}, context=context)
     print(*state["bought"], sep="\n")
 
 

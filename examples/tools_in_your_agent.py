@@ -1,11 +1,11 @@
-"""Maskwright's tools in a LangChain agent: recall what worked, paint an object, score the picture.
+"""Maskwright's tools in a LangChain agent: write a prompt, paint an object, score the picture.
 
     python examples/tools_in_your_agent.py "a red apple" --root /tmp/apples
     python examples/tools_in_your_agent.py "a red apple" --root /tmp/apples --model openai:gpt-5-mini
 
 Any model that calls tools decides for itself which to call. The default, `embedded:smollm2`, runs offline on a CPU
-and is too small for that: there `ToolsInOrder` decides on the order and fills in paths, and the model only writes
-the words that are left open, held to a JSON schema while it decodes.
+and is too small for that: there `ToolsInOrder` decides on the order and fills in paths and prompts from the answers
+before, and the model only writes: the prompt, inside `write_prompt`, and a thing to compare the picture with.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from maskwright.models.language import build_chat_model
 from maskwright.serving.toolbox import build_toolkit
 
-TOOLS = ("recall_prompts", "generate_image", "score_image")
+TOOLS = ("write_prompt", "generate_image", "score_image")
 INSTRUCTIONS = (
-    "Make one picture of what the user names. First recall the class's earlier prompts, then generate the image, then "
+    "Make one picture of what the user names. First have a prompt written, then generate the image, then "
     "score it against the user's words and one similar object. End with the picture's path and its score."
 )
 Handler = Callable[[ModelRequest[None]], ModelResponse[object]]
@@ -47,12 +47,10 @@ class ToolsInOrder(AgentMiddleware):
         return ModelResponse(result=[AIMessage("", tool_calls=[call])])
 
     def _arguments(self, model: BaseChatModel, answers: Sequence[ToolMessage]) -> dict[str, object]:
-        category = self._subject.split()[-1]
         if not answers:
-            return {"category": category}
+            return {"category": self._subject.removeprefix("an ").removeprefix("a ")}
         if len(answers) == 1:
-            question = f"Describe a photo of {self._subject} on a plain background in one short sentence."
-            return {"category": category, "prompt": write(model, question, max_chars=80)}
+            return {"category": self._subject.split()[-1], "prompt": json.loads(answers[-1].text)["prompt"]}
         similar = write(model, f"Name an object that looks like {self._subject}.", max_chars=20)
         return {"image": json.loads(answers[-1].text)["path"], "texts": [self._subject, similar]}
 
@@ -66,10 +64,11 @@ def write(model: BaseChatModel, question: str, max_chars: int) -> str:
 
 
 def run(
-    subject: str, root: Path, model: BaseChatModel, *, calls_tools: bool, recipe: str = "instada"
+    subject: str, root: Path, model: BaseChatModel, *, calls_tools: bool, overrides: Sequence[str] = ()
 ) -> list[BaseMessage]:
     """Everything that was said; pictures lie in `root/outputs`."""
-    tools = [tool for tool in build_toolkit(recipe, root=root).get_tools() if tool.name in TOOLS]
+    toolkit = build_toolkit("instada", root=root, overrides=overrides)
+    tools = [tool for tool in toolkit.get_tools() if tool.name in TOOLS]
     agent = create_agent(
         model,
         tools,
@@ -88,7 +87,8 @@ def main() -> None:
     arguments = parser.parse_args()
     model = build_chat_model(arguments.model)
     calls_tools = not arguments.model.startswith("embedded:")
-    for message in run(arguments.subject, arguments.root, model, calls_tools=calls_tools):
+    writer = [f"llm.model={arguments.model}"]
+    for message in run(arguments.subject, arguments.root, model, calls_tools=calls_tools, overrides=writer):
         calls = "".join(f"{call['name']}({json.dumps(call['args'])})" for call in getattr(message, "tool_calls", []))
         print(f"{message.type:>5}: {message.text or calls}")
 

@@ -118,7 +118,7 @@ def test_the_example_with_a_model_that_calls_tools(tmp_path: Path) -> None:
     ]
     model = ToolCallingChat(calls=calls)
     messages = example().run("a red apple", tmp_path, model, calls_tools=True)
-    assert set(model.offered) == {"recall_prompts", "generate_image", "score_image"}
+    assert set(model.offered) == {"write_prompt", "generate_image", "score_image"}
     scored = [message for message in messages if isinstance(message, ToolMessage)][-1]
     assert json.loads(scored.text)["scores"][0]["score"] > 0.5
     assert (tmp_path / "outputs" / "image-1.png").is_file()
