@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -17,8 +18,10 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from memory_helpers import record
 from model_helpers import fetched
+from PIL import Image
 from pydantic import Field
 from text_helpers import WRITER, ScriptedChat
+from tiny_pipelines import save_sd
 from toolkit_helpers import write_pictures
 
 from maskwright.configs.memory import MemorySettings
@@ -50,8 +53,6 @@ def tools_of(recipe: str, root: Path, *overrides: str) -> dict[str, BaseTool]:
     ids=["instada", "text_agent", "instances", "inpainting"],
 )
 def test_a_recipe_offers_what_it_has(tmp_path: Path, recipe: str, overrides: list[str], more: set[str]) -> None:
-    if overrides:
-        pytest.importorskip("maskwright.tools.painting.conditioned")
     assert tools_of(recipe, tmp_path / "neu ü", *overrides).keys() == EVERYWHERE | more
 
 
@@ -68,6 +69,22 @@ def test_prompts_come_from_the_recipes_writer_and_memory(tmp_path: Path) -> None
     assert len({one["prompt"] for one in written}) > 1
     again = tools["write_prompt"].invoke({"category": "apple", "previous_prompt": "an apple", "problem": "blurred"})
     assert json.loads(again)["prompt"].startswith("one shiny")
+
+
+def test_a_region_is_repainted_and_the_rest_stays(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    inpainting = {"model": str(save_sd(tmp_path / "Modell ü")), "side_px": 64, "num_inference_steps": 2}
+    tools = tools_of("instances", tmp_path, f"agents.image_agent.inpainting={json.dumps(inpainting)}")
+    asked = {"image": "bilder/foto ü.png", "prompt": "a bolt", "category": "bolt", "box_xyxy": [16, 12, 40, 36]}
+    answer = json.loads(tools["edit_region"].invoke(asked))
+    before, after = (
+        np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("bilder/foto ü.png", answer["path"])
+    )
+    changed = (before != after).any(axis=2)
+    assert before.shape == after.shape
+    assert changed[16:32, 20:36].mean() > 0.9
+    assert not changed[:6].any()
+    assert not changed[:, 48:].any()
 
 
 def test_a_photograph_is_cut_out_without_any_weights(tmp_path: Path) -> None:
