@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, ensure_config
 
-from ..memory.entries import Cost, ItemResult, WorkItem
+from ..memory.entries import Attempt, Cost, Instance, ItemResult, Source, WorkItem
 from ..models.smollm2 import EmbeddedChatModel, ModelCall, invoke_together
 from .image_agent import ImageAgentGraph
+from .items import rejection
 from .lockstep import Batched, Lockstep, Meter
 from .pool import Pool
+from .state import ImageAgentState, TextAgentState
 from .text_agent import TextAgentGraph
 from .writing import PromptWriter, Usage
 
@@ -98,4 +100,34 @@ def to_cost(usage: Usage, meter: Meter, images_usd: float) -> Cost:
         "output_tokens": usage.output_tokens,
         "images_usd": images_usd,
         "device_seconds": round(meter.seconds, 4),
+    }
+
+
+def kept_attempts(state: ImageAgentState | TextAgentState) -> list[Attempt]:
+    """Accepted images of an ended item; a failed one is made anew on resume, so nothing of it goes into the pool."""
+    return [attempt for attempt in state["attempts"] if attempt["accepted"] and state["ending"] != "failed"]
+
+
+def to_result(
+    item: WorkItem,
+    state: ImageAgentState | TextAgentState,
+    painter: Named,
+    instances: list[Instance],
+    cost: Cost,
+    seconds: float,
+) -> ItemResult:
+    """An ended item as the ledger keeps it."""
+    attempts, rounds = state["attempts"], state["rounds"]
+    return {
+        "item": item,
+        "ending": state["ending"],
+        "reason": state.get("reason", "") or ("" if instances else rejection(rounds, attempts)),
+        "source": cast("Source | None", state.get("source")),
+        "unreadable_image": str(state.get("unreadable_image", "")),
+        "painter": {"name": painter.name, "revision": painter.revision},
+        "attempts": attempts,
+        "instances": instances,
+        "rounds": rounds,
+        "cost": cost,
+        "seconds": round(seconds, 4),
     }

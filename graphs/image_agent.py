@@ -20,12 +20,12 @@ from langgraph.runtime import Runtime
 from ..data.masks import mask_to_bbox
 from ..data.records import MaskHW
 from ..errors import EmptyMaskError, ImageDecodeError, SampleError
-from ..memory.entries import Attempt, CriterionResult, Ending, Instance, Round, Source, WorkItem, Writing
+from ..memory.entries import Attempt, Ending, Instance, Round, Source, WorkItem, Writing
 from ..tools.cutouts import crop_to_mask
 from ..tools.judging.measures import alpha_to_mask, mask_iou, measure_instance, perceptual_hash
 from ..tools.naming import noun_phrase
 from ..tools.protocols import MaskRequest, PaintRequest
-from .items import OUTAGES, failed, frequent_reasons, image_seed, mean_scores, recover, with_verdict
+from .items import OUTAGES, failed, frequent_reasons, image_seed, mean_scores, missed_limit, recover, with_verdict
 from .pictures import picture_to_png
 from .services import Artifacts, ImageAgentServices, Variant
 from .state import ImageAgentState
@@ -232,7 +232,7 @@ def revise(state: ImageAgentState, runtime: Services) -> ReviseUpdate:
     """Depart further from a copy, stay nearer for a stranger; where a prompt is read, it is rethought too."""
     services, settings, last = runtime.context, runtime.context.settings, state["attempts"][-1]
     unmet = [criterion for criterion in last["criteria"] if criterion["outcome"] != "meet"]
-    sign = 1 if any(_kind(criterion) in TOO_LIKE for criterion in unmet) else -1
+    sign = 1 if any(missed_limit(criterion) in TOO_LIKE for criterion in unmet) else -1
     strength = min(1.0, max(0.0, state["strength"] + sign * settings.strength_step))
     control_scale = min(MAX_CONTROL_SCALE, max(0.0, state["control_scale"] - sign * settings.control_step))
     update: ReviseUpdate = {
@@ -315,11 +315,6 @@ def _to_writing(written: Written, captions: list[str]) -> Writing:
         "novelty": 1.0,
         "captions": captions,
     }
-
-
-def _kind(criterion: CriterionResult) -> str:
-    """Which limit was missed on which side, as `LimitJudge` and the thresholds word it."""
-    return f"{criterion['name']} {'over' if ' is over ' in criterion['reason'] else 'under'}"
 
 
 def _fit_mask(mask_hw: MaskHW, height: int, width: int) -> MaskHW:

@@ -10,7 +10,7 @@ from typing import cast
 from ..configs.image_agent import ImageAgentSettings
 from ..memory.entries import ItemResult, WorkItem
 from ..tools.protocols import Masker, SourcePainter
-from .crews import AgentGraphs, Keep, batched_writer, to_cost
+from .crews import AgentGraphs, Keep, batched_writer, kept_attempts, to_cost, to_result
 from .image_agent import ImageAgentGraph, to_instance
 from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
 from .pool import Pool
@@ -89,20 +89,12 @@ class ImageCrew:
             "images_usd": 0.0,
         }
         state = cast("ImageAgentState", graph.invoke(first, context=services, config=traced_as(item)))
-        attempts = state["attempts"]
-        # A failed item is made anew when the run is resumed, so nothing of it goes into the pool.
-        kept = [attempt for attempt in attempts if attempt["accepted"] and state["ending"] != "failed"]
-        rejected = "; ".join(c["reason"] for c in attempts[-1]["criteria"] if c["reason"]) if attempts else ""
-        return {
-            "item": item,
-            "ending": state["ending"],
-            "reason": state.get("reason", "") or ("" if kept else rejected),
-            "source": state.get("source"),
-            "unreadable_image": state.get("unreadable_image", ""),
-            "painter": {"name": self.painter.name, "revision": self.painter.revision},
-            "attempts": attempts,
-            "instances": [to_instance(item, attempt, self.artifacts) for attempt in kept],
-            "rounds": state["rounds"],
-            "cost": to_cost(services.usage, services.meter, state["images_usd"]),
-            "seconds": round(time.perf_counter() - started, 4),
-        }
+        kept = kept_attempts(state)
+        return to_result(
+            item,
+            state,
+            self.painter,
+            [to_instance(item, attempt, self.artifacts) for attempt in kept],
+            to_cost(services.usage, services.meter, state["images_usd"]),
+            time.perf_counter() - started,
+        )

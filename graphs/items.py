@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from langgraph.errors import NodeError
 from langgraph.types import Command, RetryPolicy
 
 from ..errors import BrokenRunError, InputError, ModelOutageError, SampleError
-from ..memory.entries import Attempt, CriterionResult
+from ..memory.entries import Attempt, CriterionResult, Round
 from ..tools.protocols import Verdict
 
 MAX_REASONS = 4
@@ -62,6 +62,18 @@ def mean_scores(attempts: Iterable[Attempt], names: Iterable[str]) -> dict[str, 
     found = {name: [a["measures"][name] for a in attempts if name in a["measures"]] for name in names}
     finite = {name: [score for score in scores if math.isfinite(score)] for name, scores in found.items()}
     return {name: round(float(np.mean(scores)), 4) for name, scores in finite.items() if scores}
+
+
+def rejection(rounds: Sequence[Round], attempts: Sequence[Attempt]) -> str:
+    """Why an item's last images were rejected; empty where none was painted, or none rejected."""
+    if rounds:
+        return "; ".join(rounds[-1]["reasons"])
+    return "; ".join(c["reason"] for c in attempts[-1]["criteria"] if c["reason"]) if attempts else ""
+
+
+def missed_limit(criterion: CriterionResult) -> str:
+    """Which limit an image missed on which side, by the words of the judges: 'source_likeness over'."""
+    return f"{criterion['name']} {'over' if ' is over ' in criterion['reason'] else 'under'}"
 
 
 def frequent_reasons(attempts: Iterable[Attempt]) -> list[str]:

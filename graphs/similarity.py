@@ -15,6 +15,8 @@ from ..errors import SampleError
 from ..tools.protocols import ImageEmbedder, TextScorer
 from .services import Pair, Sources, Variant
 
+KEPT_SOURCES = 2048
+
 
 @dataclass(slots=True)
 class ClassCrops:
@@ -71,9 +73,6 @@ class DualSimilarity:
                 score["image_image"] = float((real @ features[row]).mean().clip(-1, 1))
             scores.append(score)
         return scores
-
-
-KEPT_SOURCES = 2048
 
 
 @dataclass(slots=True)

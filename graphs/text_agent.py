@@ -19,10 +19,20 @@ from langgraph.runtime import Runtime
 
 from ..data.records import ImageRGBA
 from ..errors import EmptyMaskError
-from ..memory.entries import Attempt, CriterionResult, Ending, Round, Writing
+from ..memory.entries import Attempt, Ending, Round, Writing
 from ..tools.judging.painted import measure_painted, painted_hash
 from ..tools.protocols import MaskRequest, PaintRequest
-from .items import OUTAGES, digest_to_int, failed, frequent_reasons, image_seed, mean_scores, recover, with_verdict
+from .items import (
+    OUTAGES,
+    digest_to_int,
+    failed,
+    frequent_reasons,
+    image_seed,
+    mean_scores,
+    missed_limit,
+    recover,
+    with_verdict,
+)
 from .pictures import picture_to_png
 from .pool import LIKENESSES
 from .services import TextAgentServices
@@ -33,7 +43,7 @@ from .writing import DiversityElements, Feedback, Memory, Written
 Services = Runtime[TextAgentServices]
 TextAgentGraph = CompiledStateGraph[TextAgentState, TextAgentServices, TextAgentState, TextAgentState]
 
-MORE_VARIED = frozenset({"pool_distance_bits", "image_image over"})
+MORE_VARIED = frozenset({"pool_distance_bits under", "image_image over"})
 """Failures that ask for more departure from the painter's start; every other one asks for less."""
 COMPOSITIONS = 8
 MAX_CAPTIONS = 2
@@ -310,15 +320,10 @@ def _to_round(state: TextAgentState, attempts: list[Attempt]) -> Round:
 def _next_strength(state: TextAgentState, services: TextAgentServices) -> float:
     settings = services.settings
     last = [attempt for attempt in state["attempts"] if attempt["round"] == state["round"]]
-    unmet = Counter(_kind(c) for a in last for c in a["criteria"] if c["outcome"] != "meet")
+    unmet = Counter(missed_limit(c) for a in last for c in a["criteria"] if c["outcome"] != "meet")
     wants_more = bool(unmet) and unmet.most_common(1)[0][0] in MORE_VARIED
     step = settings.strength_step if wants_more else -settings.strength_step
     return round(min(settings.max_strength, max(settings.min_strength, state["strength"] + step)), 6)
-
-
-def _kind(criterion: CriterionResult) -> str:
-    name = criterion["name"]
-    return f"{name} over" if "over" in criterion["reason"].split() else name
 
 
 def _hash(services: TextAgentServices, attempt: Attempt) -> int:

@@ -12,7 +12,7 @@ from ..memory.entries import Attempt, Instance, ItemResult, WorkItem
 from ..tools.cutouts import crop_to_mask
 from ..tools.judging.painted import painted_hash
 from ..tools.protocols import Masker, TextPainter
-from .crews import AgentGraphs, Keep, batched_writer, to_cost
+from .crews import AgentGraphs, Keep, batched_writer, kept_attempts, to_cost, to_result
 from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
 from .pool import Pool
 from .remembering import RunMemory
@@ -83,22 +83,15 @@ class TextCrew:
             "images_usd": 0.0,
         }
         state = cast("TextAgentState", graph.invoke(first, context=services, config=traced_as(item)))
-        # A failed item is made anew when the run is resumed, so nothing of it goes into the pool.
-        kept = [attempt for attempt in state["attempts"] if attempt["accepted"] and state["ending"] != "failed"]
-        rejected = "; ".join(state["rounds"][-1]["reasons"]) if state["rounds"] else ""
-        return {
-            "item": item,
-            "ending": state["ending"],
-            "reason": state.get("reason", "") or ("" if kept else rejected),
-            "source": None,
-            "unreadable_image": "",
-            "painter": {"name": self.painter.name, "revision": self.painter.revision},
-            "attempts": state["attempts"],
-            "instances": [to_instance(item, attempt, self.artifacts) for attempt in kept],
-            "rounds": state["rounds"],
-            "cost": to_cost(services.usage, services.meter, state["images_usd"]),
-            "seconds": round(time.perf_counter() - started, 4),
-        }
+        kept = kept_attempts(state)
+        return to_result(
+            item,
+            state,
+            self.painter,
+            [to_instance(item, attempt, self.artifacts) for attempt in kept],
+            to_cost(services.usage, services.meter, state["images_usd"]),
+            time.perf_counter() - started,
+        )
 
 
 def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:

@@ -15,7 +15,7 @@ from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.protocols import Verdict
 from . import image_agent, text_crew
 from .composition import make_scenes
-from .items import frequent_reasons, with_verdict
+from .items import frequent_reasons, rejection, with_verdict
 from .record import read_run_json
 from .run_services import RunServices
 from .services import Artifacts
@@ -118,8 +118,8 @@ def _with_attempts(result: ItemResult, attempts: list[Attempt], artifacts: Artif
     }
     if result["ending"] in FINISHED:
         judged["ending"] = "accepted" if kept else "exhausted"
-    if result["reason"] in ("", _rejection(result)):
-        judged["reason"] = "" if kept else _rejection(judged)
+    if result["reason"] in ("", rejection(result["rounds"], result["attempts"])):
+        judged["reason"] = "" if kept else rejection(judged["rounds"], attempts)
     return judged
 
 
@@ -130,14 +130,6 @@ def _recounted(told: Round, attempts: Sequence[Attempt]) -> Round:
         "num_kept": sum(attempt["accepted"] for attempt in own),
         "reasons": frequent_reasons(own),
     }
-
-
-def _rejection(result: ItemResult) -> str:
-    """Why the last images were rejected, as the agents put it."""
-    if result["rounds"]:
-        return "; ".join(result["rounds"][-1]["reasons"])
-    last = result["attempts"][-1]["criteria"] if result["attempts"] else []
-    return "; ".join(criterion["reason"] for criterion in last if criterion["reason"])
 
 
 def _withdraw_product(services: RunServices) -> None:

@@ -7,22 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from langchain_core.language_models import BaseChatModel
-
 from ..configs.agents import TextAgentSettings
 from ..configs.image_agent import ImageAgentSettings
-from ..configs.llm import ChatModelSettings
 from ..configs.recipe import Recipe
 from ..data.records import Dataset
 from ..memory.artifacts import ArtifactStore
 from ..memory.ledger import Ledger
 from ..memory.prompt_history import open_prompt_history
-from ..models.language import build_chat_model
 from ..tools.judging.class_judge import VariantJudge
 from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.judging.registry import build_image_embedder, build_text_scorer
 from ..tools.masking.registry import build_masker
-from ..tools.protocols import PromptReader
 from ..tools.registry import build_painter, build_text_painter
 from .crews import Crew
 from .elements import ElementsLedger
@@ -32,7 +27,7 @@ from .remembering import RunMemory
 from .similarity import ClassCrops, DualSimilarity, VariantSimilarity
 from .sources import DatasetSources, rank_sources
 from .text_crew import TextCrew
-from .writing import Captioner, PromptWriter
+from .writers import build_captioner, build_writer
 
 
 def knows_class(recipe: Recipe) -> Callable[[str], bool]:
@@ -78,10 +73,10 @@ class Workshop:
         if settings.similarity is not None:
             scorer = build_text_scorer(settings.similarity.text, "image_agent")
             similarity = VariantSimilarity(scorer, build_image_embedder(settings.similarity.image, "image_agent"))
-        reader = painter.prompt_reader
+        llm, seed, reader = self.recipe.llm, self.recipe.plan.seed, painter.prompt_reader
         return ImageCrew(
             settings=settings,
-            run_seed=self.recipe.plan.seed,
+            run_seed=seed,
             batch_items=self.recipe.budget.batch_items,
             stop=self.stop,
             painter=painter,
@@ -90,15 +85,15 @@ class Workshop:
             judge=VariantJudge(settings.limits, settings.similarity),
             sources=sources,
             source_rows=self.source_rows,
-            writer=self._writer(reader) if reader else None,
-            captioner=self._captioner() if reader else None,
+            writer=build_writer(llm, reader, seed) if reader else None,
+            captioner=build_captioner(llm, seed) if reader else None,
             artifacts=self.artifacts,
         )
 
     def _text_crew(self, settings: TextAgentSettings, sources: DatasetSources) -> TextCrew:
         recipe = self.recipe
         painter = build_text_painter(settings)
-        writer = self._writer(painter)
+        writer = build_writer(recipe.llm, painter, recipe.plan.seed)
         scorer = build_text_scorer(settings.similarity.text)
         crops = ClassCrops(
             embedder=build_image_embedder(settings.similarity.image),
@@ -106,20 +101,19 @@ class Workshop:
             rows=dict(self._source_rows(settings)),
             max_crops=settings.max_crops,
         )
-        masker, captioner = build_masker(settings, scorer), self._captioner()
         return TextCrew(
             settings=settings,
             run_seed=recipe.plan.seed,
             batch_items=recipe.budget.batch_items,
             stop=self.stop,
             painter=painter,
-            masker=masker,
+            masker=build_masker(settings, scorer),
             similarity=DualSimilarity(scorer, crops),
             judge=PaintedJudge(settings.limits, settings.similarity),
             memory=self._memory(painter.name),
             elements=ElementsLedger(Ledger(self.folder / "elements"), writer),
             writer=writer,
-            captioner=captioner,
+            captioner=build_captioner(recipe.llm, recipe.plan.seed),
             artifacts=self.artifacts,
         )
 
@@ -134,38 +128,6 @@ class Workshop:
             run_id=self.record.run_id,
             started=self.record.started,
             painter=painter,
-        )
-
-    def _writer(self, reader: PromptReader) -> PromptWriter:
-        """Planner and writer as the recipe names them, for the text encoder that reads what is written."""
-        llm = self.recipe.llm
-        planner, writer = llm.of("planner"), llm.of("writer")
-        return PromptWriter(
-            planner=self._chat_model(planner),
-            planner_name=planner.model,
-            writer=self._chat_model(writer),
-            writer_name=writer.model,
-            max_repairs=llm.max_repairs,
-            count_tokens=reader.count_tokens,
-            max_tokens=reader.max_tokens,
-        )
-
-    def _captioner(self) -> Captioner | None:
-        settings = self.recipe.llm.captioner
-        if settings is None:
-            return None
-        return Captioner(model=self._chat_model(settings), name=settings.model, max_repairs=self.recipe.llm.max_repairs)
-
-    def _chat_model(self, settings: ChatModelSettings) -> BaseChatModel:
-        return build_chat_model(
-            settings.model,
-            base_url=settings.base_url,
-            api_key_env=settings.api_key_env,
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            seed=self.recipe.plan.seed,
-            timeout_s=settings.timeout_s,
-            max_retries=settings.max_retries,
         )
 
     def _source_rows(self, settings: TextAgentSettings) -> Iterator[tuple[str, list[int]]]:

@@ -7,21 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.retrievers import BaseRetriever
 
 from ..configs.agents import TextAgentSettings
 from ..configs.image_agent import ImageAgentSettings
-from ..configs.llm import ChatModelSettings
 from ..configs.masking import MaskerSettings
 from ..configs.memory import MemorySettings
 from ..configs.recipe import Recipe, load_recipe
 from ..errors import InputError
 from ..graphs.text_agent import choose_elements
+from ..graphs.writers import build_writer
 from ..graphs.writing import DiversityElements, Feedback, Memory, PromptWriter, Usage, Written
 from ..memory.prompt_history import NoHistory, PromptHistory, open_existing_history
 from ..memory.prompt_records import Recalled
-from ..models.language import build_chat_model
 from ..tools.agent_tools.words import PromptMemory
 from ..tools.agent_tools.workspace import Workspace
 from ..tools.judging.painted_judge import PaintedJudge
@@ -140,26 +138,4 @@ class RecipeAuthor:
 
     @functools.cached_property
     def _writer(self) -> PromptWriter:
-        llm = self._recipe.llm
-        planner, writer = llm.of("planner"), llm.of("writer")
-        return PromptWriter(
-            planner=self._chat_model(planner),
-            planner_name=planner.model,
-            writer=self._chat_model(writer),
-            writer_name=writer.model,
-            max_repairs=llm.max_repairs,
-            count_tokens=self._reader.count_tokens,
-            max_tokens=self._reader.max_tokens,
-        )
-
-    def _chat_model(self, settings: ChatModelSettings) -> BaseChatModel:
-        return build_chat_model(
-            settings.model,
-            base_url=settings.base_url,
-            api_key_env=settings.api_key_env,
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            seed=self._recipe.plan.seed,
-            timeout_s=settings.timeout_s,
-            max_retries=settings.max_retries,
-        )
+        return build_writer(self._recipe.llm, self._reader, self._recipe.plan.seed)

@@ -230,7 +230,9 @@ def test_with_a_key_and_somebody_there_it_is_on_for_the_block(clean: pytest.Monk
         clean.setenv("LANGSMITH_ENDPOINT", server.url)
         with langsmith_tracing():
             assert tracing_is_enabled()
-    assert server.paths == []
+    # Its client's own thread may have asked how the server wants its traces; a trace there is none.
+    assert set(server.paths) <= {"/info"}
+    assert server.bodies == []
 
 
 def test_a_round_outside_a_trace_goes_nowhere(clean: pytest.MonkeyPatch) -> None:

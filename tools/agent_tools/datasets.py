@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
@@ -81,7 +82,7 @@ class Datasets:
         try:
             report = convert_dataset(source, target, to=arguments.to, format=arguments.format)
         except BaseException:
-            target.rmdir()
+            shutil.rmtree(target, ignore_errors=True)  # ours alone, made a moment ago
             raise
         summary = {
             "path": self.workspace.relative(target),

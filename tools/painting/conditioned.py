@@ -29,7 +29,7 @@ from .conditioned_pipelines import (
 )
 from .diffusion import call_arguments, call_pipeline, check_prompts, describe_call, picture_to_painted
 from .edges import EdgeDetector, edges_to_control
-from .pipeline_index import PromptTokens, find_revision, find_stride, load_tokens
+from .pipeline_index import PipelinePromptReader, find_revision, find_stride
 from .pipelines import SharedPipeline
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ ONE_AT_A_TIME = ("Edit", "Kontext", "Klein")
 """In the names of classes that read a list of pictures as several references for one."""
 
 
-class ConditionedPainter:
+class ConditionedPainter(PipelinePromptReader):
     """A crop of the photograph in, the same frame out. Equal settings share weights with text-to-image painters."""
 
     needs_view = True
@@ -48,6 +48,7 @@ class ConditionedPainter:
     grow_ratio = 0.0
 
     def __init__(self, settings: ConditionedSettings) -> None:
+        super().__init__(settings)
         self.settings = settings
         self._detector = EdgeDetector(settings.edges)
 
@@ -68,19 +69,6 @@ class ConditionedPainter:
     def prompt_reader(self) -> PromptReader:
         """Itself."""
         return self
-
-    @property
-    def max_tokens(self) -> int | None:
-        """Most tokens that the pipeline reads of a prompt; of several encoders, of the one that reads least."""
-        return self._tokens.limit
-
-    def count_tokens(self, prompt: str) -> int:
-        """Tokens of a prompt as that encoder counts them. Loads the tokenizer only.
-
-        Raises:
-            RecipeError, ModelNotFetchedError, BrokenRunError: it cannot be loaded.
-        """
-        return self._tokens.count(prompt)
 
     def paint(self, requests: Sequence[PaintRequest]) -> list[Painted]:
         """Paint one picture a request, of the view's frame. What went wrong with one picture is its flaw.
@@ -171,10 +159,6 @@ class ConditionedPainter:
     @functools.cached_property
     def _stride(self) -> int:
         return find_stride(self.settings)
-
-    @functools.cached_property
-    def _tokens(self) -> PromptTokens:
-        return load_tokens(self.settings)
 
 
 class EdgeGuidedPainter(ConditionedPainter):

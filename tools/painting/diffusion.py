@@ -16,7 +16,7 @@ from ...configs.diffusion import DiffusionSettings
 from ...errors import PromptError, RecipeError
 from ...models.device import run_in_batches
 from ..protocols import Painted, PaintRequest
-from .pipeline_index import PromptTokens, find_pipeline_class, find_revision, load_tokens
+from .pipeline_index import PipelinePromptReader, find_pipeline_class, find_revision
 from .pipelines import run_pipeline, share_pipeline
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BLACK_LEVEL = 8
 """A picture whose brightest value stays below this, of 255, is black: what broken arithmetic leaves."""
 
 
-class DiffusionPainter:
+class DiffusionPainter(PipelinePromptReader):
     """Opaque pictures from words, in batches, by the pipeline that the settings name.
 
     Painters of settings that load the same share one loaded pipeline a process.
@@ -36,6 +36,7 @@ class DiffusionPainter:
     name = "diffusion"
 
     def __init__(self, settings: DiffusionSettings) -> None:
+        super().__init__(settings)
         self.settings = settings
 
     @functools.cached_property
@@ -47,19 +48,6 @@ class DiffusionPainter:
             ModelNotFetchedError: it is not in the cache.
         """
         return find_revision(self.settings)
-
-    @property
-    def max_tokens(self) -> int | None:
-        """Most tokens that the pipeline reads of a prompt; of several encoders, of the one that reads least."""
-        return self._tokens.limit
-
-    def count_tokens(self, prompt: str) -> int:
-        """Tokens of a prompt as that encoder counts them. Loads the tokenizer only.
-
-        Raises:
-            RecipeError, ModelNotFetchedError, BrokenRunError: it cannot be loaded.
-        """
-        return self._tokens.count(prompt)
 
     def knows(self, category: str) -> bool:  # noqa: ARG002  # an open vocabulary
         return True
@@ -89,10 +77,6 @@ class DiffusionPainter:
 
         with shared.lock:
             return run_in_batches(paint_batch, requests, self.settings.batch_size)
-
-    @functools.cached_property
-    def _tokens(self) -> PromptTokens:
-        return load_tokens(self.settings)
 
     def _parameters(self, pipeline: DiffusionPipeline) -> dict[str, float | str]:
         return describe_call(pipeline, self.settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -201,6 +202,30 @@ def load_tokens(settings: PipelineSettings) -> PromptTokens:
         raise BrokenRunError(f"no tokenizer of {str(folder)!r} can be loaded ({exc}); fetch the model again.") from exc
     limit = min(shortest.model_max_length, cut)
     return PromptTokens(shortest, limit if limit < _UNLIMITED_TOKENS else None)
+
+
+class PipelinePromptReader:
+    """What a pipeline reads of a prompt; a painter that runs one inherits it. Loads the tokenizer only."""
+
+    def __init__(self, settings: PipelineSettings) -> None:
+        self._pipeline_settings = settings
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most tokens that the pipeline reads of a prompt; of several encoders, of the one that reads least."""
+        return self._tokens.limit
+
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt as that encoder counts them.
+
+        Raises:
+            RecipeError, ModelNotFetchedError, BrokenRunError: it cannot be loaded.
+        """
+        return self._tokens.count(prompt)
+
+    @functools.cached_property
+    def _tokens(self) -> PromptTokens:
+        return load_tokens(self._pipeline_settings)
 
 
 def find_class(setting: str, name: str, base: type) -> type[DiffusionPipeline]:
