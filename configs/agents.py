@@ -13,6 +13,7 @@ from .judging import PaintedLimits, SimilaritySettings
 from .layer_diffusion import LayerDiffusionSettings
 from .masking import MaskerSettings
 from .sprites import SpritesSettings
+from .validation import ValidationSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,6 +39,7 @@ class TextAgentSettings(MaskerSettings):
     max_crops: int = Field(16, ge=0, le=1000, description="real instances of a class that images are compared with")
     limits: PaintedLimits = PaintedLimits()
     similarity: SimilaritySettings = SimilaritySettings()
+    validation: ValidationSettings = ValidationSettings()
     sprites: SpritesSettings = SpritesSettings()
     diffusion: DiffusionSettings | None = Field(None, description="settings of the painter `diffusion`")
     layer_diffusion: LayerDiffusionSettings | None = Field(None, description="of the painter `layer_diffusion`")

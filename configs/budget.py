@@ -34,6 +34,9 @@ class BudgetSettings(BaseModel):
     gpu_minutes: float | None = Field(
         None, gt=0, description="minutes that painters, maskers and scorers may take; it stops cleanly before more"
     )
+    max_rejections_in_a_row: int | None = Field(
+        40, ge=1, description="pictures that vision judges reject one after another before the run stops; null: any"
+    )
     prices: dict[str, TokenPrice] = Field(
         default_factory=dict, description="USD per million tokens by model, as `llm` names it; others count as free"
     )

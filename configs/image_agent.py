@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from .conditioning import EdgeGuidedSettings, InpaintingSettings
 from .judging import InstanceLimits, VariantSimilaritySettings
 from .masking import MaskerSettings
+from .validation import ValidationSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 OPAQUE_PAINTERS = frozenset({"edge_guided", "inpainting"})
@@ -74,6 +75,7 @@ class ImageAgentSettings(MaskerSettings):
     similarity: VariantSimilaritySettings | None = Field(
         None, description="likenesses to class and source; null: only measures judge"
     )
+    validation: ValidationSettings = ValidationSettings(kind="edit")
     sources: SourceSettings = SourceSettings()
 
     @field_validator("prompt")

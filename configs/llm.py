@@ -6,8 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Role = Literal["planner", "writer"]
-
 
 class ChatModelSettings(BaseModel):
     """One language model. A bare text stands for its `model`."""
@@ -43,8 +41,25 @@ class LLMSettings(ChatModelSettings):
     captioner: ChatModelSettings | None = Field(
         None, description="a model that takes images; it tells the writer what rejected pictures show. null: none does"
     )
+    judge: ChatModelSettings | None = Field(
+        None, description="a model that takes images; it validates what passed the measures. null: none looks"
+    )
+    second_judge: ChatModelSettings | None = Field(
+        None, description="another one; where the two disagree, a person decides"
+    )
     max_repairs: int = Field(1, ge=0, le=10, description="how often a model is shown what is wrong with its answer")
 
-    def of(self, role: Role) -> ChatModelSettings:
+    @model_validator(mode="after")
+    def _first_judge_first(self) -> LLMSettings:
+        if self.second_judge is not None and self.judge is None:
+            raise ValueError("second_judge is set and judge is not; name the one judge as `judge`")
+        return self
+
+    def of(self, role: Literal["planner", "writer"]) -> ChatModelSettings:
         """The model that plays a role."""
         return {"planner": self.planner, "writer": self.writer}[role] or self
+
+    @property
+    def judges(self) -> tuple[ChatModelSettings, ...]:
+        """The vision models that validate; none, one or two."""
+        return tuple(judge for judge in (self.judge, self.second_judge) if judge is not None)

@@ -55,7 +55,9 @@ class Recipe(BaseModel):
         if not self.agents.text_agent:
             without["memory"] = True
         if not self.writes_prompts:
-            without["llm"] = True
+            without["llm"] = set(LLMSettings.model_fields) - {"judge", "second_judge", "max_repairs"}
+            if not self.llm.judges:
+                without["llm"] = True
         return without
 
     @property

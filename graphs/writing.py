@@ -16,6 +16,7 @@ from langchain_core.messages import HumanMessage
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ..models.structured import Invoke, Structured, ask, invoke_alone
+from ..tools.protocols import Opinion
 from .templates import Template, load_template
 
 MAX_WORDS = 20
@@ -89,9 +90,15 @@ class Usage:
     output_tokens: dict[str, int] = field(default_factory=dict)
 
     def add(self, model: str, answer: Structured[T]) -> None:
-        self.calls += answer.attempts
-        self.input_tokens[model] = self.input_tokens.get(model, 0) + answer.input_tokens
-        self.output_tokens[model] = self.output_tokens.get(model, 0) + answer.output_tokens
+        self._count(model, answer.attempts, answer.input_tokens, answer.output_tokens)
+
+    def add_opinion(self, opinion: Opinion) -> None:
+        self._count(opinion.judge, opinion.calls, opinion.input_tokens, opinion.output_tokens)
+
+    def _count(self, model: str, calls: int, input_tokens: int, output_tokens: int) -> None:
+        self.calls += calls
+        self.input_tokens[model] = self.input_tokens.get(model, 0) + input_tokens
+        self.output_tokens[model] = self.output_tokens.get(model, 0) + output_tokens
 
 
 @dataclass(frozen=True, slots=True)

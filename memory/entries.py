@@ -6,7 +6,9 @@ from typing import Literal, NotRequired, TypedDict
 
 Ending = Literal["accepted", "exhausted", "failed", "held"]
 FINISHED: frozenset[Ending] = frozenset({"accepted", "exhausted"})
-"""Endings that a resumed run never tries again."""
+"""Endings that nothing changes any more."""
+MADE: frozenset[Ending] = FINISHED | {"held"}
+"""Endings of items that are never made again: a held one only waits for a person."""
 
 
 class WorkItem(TypedDict):
@@ -30,6 +32,41 @@ class CriterionResult(TypedDict):
     reason: str
 
 
+class OpinionEntry(TypedDict):
+    """What a vision judge said of an image."""
+
+    judge: str
+    """As the recipe names its model."""
+    version: str
+    """Of what it was asked."""
+    description: str
+    criteria: list[CriterionResult]
+    rung: str
+    raw_text: str
+    """Its last answer as it came."""
+
+
+HeldBecause = Literal["disagreement", "audit"]
+
+
+class Review(TypedDict):
+    """A person's verdict on an image that waited for one: an entry of the ledger RUN/reviews, named by `review_id`."""
+
+    item_id: str
+    round: int
+    index: int
+    keep: bool
+    reviewer: str
+    """As they called themselves; may be empty."""
+    decided: str
+    """When, ISO 8601, UTC."""
+
+
+def review_id(item_id: str, round_number: int, index: int) -> str:
+    """Id of the review of one image."""
+    return f"{item_id}-r{round_number}-{index}"
+
+
 class Attempt(TypedDict):
     """One painted image of an item, with everything that was found out about it."""
 
@@ -50,6 +87,13 @@ class Attempt(TypedDict):
     measures: dict[str, float]
     criteria: list[CriterionResult]
     accepted: bool
+    """Whether it goes into the data set; never before a person has decided, where one is asked."""
+    opinions: NotRequired[list[OpinionEntry]]
+    """Of vision judges, where any looked."""
+    held: NotRequired[HeldBecause]
+    """Why a person is asked. It stays when they have decided."""
+    review: NotRequired[Review]
+    """What the person decided; absent: it still waits."""
 
 
 class Instance(TypedDict):

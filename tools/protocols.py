@@ -218,6 +218,56 @@ class Verdict:
         return tuple(criterion for criterion in self.criteria if criterion.outcome != "meet")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What one vision judge said of one picture, and what that took."""
+
+    judge: str
+    """As the recipe names its model."""
+    version: str
+    """Of what it was asked: question, criteria and how the picture is shown."""
+    description: str
+    """What it saw, in a sentence; empty where it would not look."""
+    criteria: tuple[Criterion, ...]
+    rung: str
+    """What of the ladder of structured answers served; `refused` where the provider would not take the picture."""
+    raw_text: str
+    """Its last answer as it came."""
+    calls: int
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict(self.criteria)
+
+
+class VisionJudge(Protocol):
+    """Looks at a picture and answers criteria about it; it fails closed."""
+
+    @property
+    def name(self) -> str:
+        """As the recipe names its model."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Of what it asks; opinions of equal name and version need not be asked for again."""
+        ...
+
+    def judge(self, picture: ImageRGB | ImageRGBA, category: str) -> Opinion:
+        """One opinion on one picture. A picture that the provider refuses gets abstentions with the reason.
+
+        Args:
+            picture: (h, w, 3) or (h, w, 4) uint8; a cut-out is shown on plain grey.
+
+        Raises:
+            ModelOutageError, ModelAccessError: the model cannot be asked.
+            UnparseableAnswerError: it answered, and nothing of it fits, after bounded repairs.
+        """
+        ...
+
+
 class MeasureJudge(Protocol):
     """Judges a sample by its measures."""
 
