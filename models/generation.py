@@ -59,10 +59,10 @@ def _answer(lm: CausalLM, requests: Sequence[Request]) -> list[Piece]:
     pieces: list[list[Piece]] = [[] for _ in requests]
     for index, piece in decode(lm, requests):
         pieces[index].append(piece)
-    return [_join(parts) for parts in pieces]
+    return [join_pieces(parts) for parts in pieces]
 
 
-def _join(pieces: list[Piece]) -> Piece:
+def join_pieces(pieces: list[Piece]) -> Piece:
     return Piece(
         "".join(piece.text for piece in pieces), sum(piece.num_tokens for piece in pieces), pieces[-1].finish_reason
     )
@@ -76,7 +76,7 @@ def decode(lm: CausalLM, requests: Sequence[Request]) -> Iterator[tuple[int, Pie
         UnsupportedSchemaError: a request's schema cannot be held.
         torch.OutOfMemoryError: the batch does not fit on the GPU.
     """
-    rows = [_Row(lm, index, request) for index, request in enumerate(requests)]
+    rows = [AnswerInProgress(lm, index, request) for index, request in enumerate(requests)]
     ids, attention = _pad_left([request.prompt_ids for request in requests])
     cache = DynamicCache()
     while True:
@@ -102,7 +102,7 @@ def _pad_left(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.T
     return torch.tensor(ids), torch.tensor(attention)
 
 
-class _Row:
+class AnswerInProgress:
     """One answer in the making."""
 
     def __init__(self, lm: CausalLM, index: int, request: Request) -> None:

@@ -132,35 +132,34 @@ def _ollama(name: str, options: _Options) -> BaseChatModel:
 
 
 def _huggingface(name: str, options: _Options) -> BaseChatModel:
-    """A folder, or a Hub repository that was fetched, through the class of the embedded model.
+    """A folder, or a Hub repository that was fetched; one that takes pictures is known by its `config.json`.
 
     langchain-huggingface has neither constrained decoding nor async for local models.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _local(options, model=folder.name, model_path=folder)
+        return _local(options, folder, model=folder.name, model_path=folder)
     if name.startswith(("/", ".", "~")):
         raise RecipeError(f"no folder {name!r}; expected one with a model, or OWNER/NAME of the Hugging Face Hub.")
-    locate_model(name)
-    return _local(options, model=name)
+    return _local(options, locate_model(name), model=name)
 
 
 def _embedded(name: str, options: _Options) -> BaseChatModel:
     if name not in EMBEDDED:
         raise RecipeError(f"unknown embedded language model {name!r}; known: {', '.join(EMBEDDED)}.")
-    locate_model(name)
-    return _local(options, model=name)
+    return _local(options, locate_model(name), model=name)
 
 
-def _local(options: _Options, **which: str | Path) -> BaseChatModel:
+def _local(options: _Options, checkpoint: Path, **which: str | Path) -> BaseChatModel:
     if options.base_url is not None or options.api_key_env is not None:
         raise RecipeError("`base_url` and `api_key_env` are for `openai:` and `ollama:`; a local model takes neither.")
     from .smollm2 import EmbeddedChatModel
+    from .vision_chat import VisionChatModel
+    from .vision_lm import is_vision_checkpoint
 
+    chat_model = VisionChatModel if is_vision_checkpoint(checkpoint) else EmbeddedChatModel
     sampling = {"temperature": options.temperature, "max_tokens": options.max_tokens, "seed": options.seed}
-    return EmbeddedChatModel.model_validate(
-        which | {key: value for key, value in sampling.items() if value is not None}
-    )
+    return chat_model.model_validate(which | {key: value for key, value in sampling.items() if value is not None})
 
 
 EMBEDDED = ("smollm2",)

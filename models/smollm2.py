@@ -121,7 +121,7 @@ class EmbeddedChatModel(BaseChatModel, Sampling):
         answer = answers.get(request) or answer_all(self._lm(), [request], 1)[request]
         message = AIMessage(
             content=answer.text,
-            usage_metadata=_usage(len(request.prompt_ids), answer.num_tokens),
+            usage_metadata=to_usage(len(request.prompt_ids), answer.num_tokens),
             response_metadata=self._metadata(answer),
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
@@ -138,7 +138,7 @@ class EmbeddedChatModel(BaseChatModel, Sampling):
         for _, piece in decode(self._lm(), [request]):
             message = AIMessageChunk(
                 content=piece.text,
-                usage_metadata=_usage(num_prompt_tokens, piece.num_tokens),
+                usage_metadata=to_usage(num_prompt_tokens, piece.num_tokens),
                 response_metadata=self._metadata(piece) if piece.finish_reason else {},
                 chunk_position="last" if piece.finish_reason else None,
             )
@@ -159,7 +159,7 @@ class EmbeddedChatModel(BaseChatModel, Sampling):
         return answer_all(self._lm(), requests, self.batch_size)
 
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any) -> Request:
-        schema_json = _schema_json(kwargs.pop("response_format", None))
+        schema_json = read_response_format(kwargs.pop("response_format", None))
         kwargs.pop("stream", None)
         sampling = self._sampling(**kwargs, **({"stop": stop} if stop is not None else {}))
         lm = self._lm()
@@ -237,7 +237,7 @@ def _chat(messages: Sequence[BaseMessage]) -> list[dict[str, str]]:
     return [{"role": message["role"], "content": message["content"]} for message in chat]
 
 
-def _schema_json(response_format: object) -> str | None:
+def read_response_format(response_format: object) -> str | None:
     """The schema of OpenAI's `response_format`; None for plain text.
 
     Raises:
@@ -256,7 +256,7 @@ def _schema_json(response_format: object) -> str | None:
     )
 
 
-def _usage(num_prompt_tokens: int, num_tokens: int) -> UsageMetadata:
+def to_usage(num_prompt_tokens: int, num_tokens: int) -> UsageMetadata:
     return UsageMetadata(
         input_tokens=num_prompt_tokens, output_tokens=num_tokens, total_tokens=num_prompt_tokens + num_tokens
     )
