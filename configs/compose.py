@@ -6,8 +6,37 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .backgrounds import GeneratedSettings
+from .diffusion import PipelineSettings
+
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+class SeamDiffusionSettings(PipelineSettings):
+    """The harmonizer `diffusion`: image to image at low strength, of which only a ring around the seam is kept."""
+
+    prompt: str = Field(
+        "a photograph, natural light, sharp focus", min_length=1, description="what the model takes the window for"
+    )
+    negative_prompt: str = Field("", description="what it must not show; empty: nothing in particular")
+    strength: float = Field(0.3, gt=0, le=1, description="how far the ring may depart from the alpha blend")
+    num_inference_steps: int | None = Field(
+        None, ge=1, le=1000, description="denoising steps, of which the strength's share is taken; null: the pipeline's"
+    )
+    guidance_scale: float | None = Field(None, ge=0, le=100, description="classifier-free guidance")
+    ring_px: int = Field(
+        12, ge=2, le=256, description="how far the ring reaches, fading, to either side; inside at most half way in"
+    )
+    context_px: int = Field(64, ge=0, le=1024, description="how much of the scene around the ring the model sees")
+    min_side_px: int = Field(512, ge=16, le=4096, description="longer side that smaller windows are enlarged to")
+    max_side_px: int = Field(1024, ge=16, le=4096, description="longer side that larger windows are reduced to")
+
+    @model_validator(mode="after")
+    def _least_below_most(self) -> SeamDiffusionSettings:
+        if self.min_side_px > self.max_side_px:
+            raise ValueError(f"min_side_px {self.min_side_px} is above max_side_px {self.max_side_px}")
+        return self
 
 
 class ComposeSettings(BaseModel):
@@ -16,10 +45,18 @@ class ComposeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backgrounds: str = Field(
-        default="train", min_length=1, description="'train' for the data set's own images, or a folder"
+        default="train",
+        min_length=1,
+        description="train: the data set's own images; generated: painted, as `generated` says; else a folder",
     )
+    generated: GeneratedSettings | None = Field(None, description="of the backgrounds `generated`")
     harmonization: str = Field(
-        default="alpha", description="none, alpha, color_transfer, poisson, or a registered harmonizer"
+        default="alpha",
+        description="none, alpha, color_transfer, poisson, diffusion, or a registered harmonizer",
+    )
+    diffusion: SeamDiffusionSettings | None = Field(None, description="settings of the harmonizer `diffusion`")
+    unharmonized_share: Ratio = Field(
+        default=0.0, description="random share of the scenes that is pasted hard all the same, as a control"
     )
     instances_per_scene: tuple[Count, Count] = Field(
         default=(1, 5), description="fewest and most instances pasted in a scene"

@@ -6,26 +6,26 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import cv2
 import numpy as np
 
 from ..configs.compose import ComposeSettings
-from ..data.images import read_header, read_image, resolve_frame
 from ..data.masks import segmentation_to_json
-from ..data.records import Annotation, Dataset, ImageRecord, ImageRGB
-from ..errors import BrokenRunError, DatasetError, ImageDecodeError
+from ..data.records import Annotation, ImageRecord, ImageRGB
+from ..errors import BrokenRunError, ImageDecodeError
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import JsonSegmentation, SceneInstance, SceneResult
 from ..memory.ledger import Ledger
-from ..tools.composing.harmonization import Harmonizer, Seam
+from ..tools.composing.harmonization import HardPaste, Harmonizer, Seam
 from ..tools.composing.placement import SizeStatistics
 from ..tools.composing.scene import CutOut, Scene, SceneAnnotation, ScenePlan, compose_scene, plan_scenes
+from .backgrounds import Backgrounds
 from .services import Executor, Progress
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+CONTROL_STREAM = 1
+"""Of the random numbers that draw the control scenes; the others of a scene's seed stay as they are."""
 MAX_DEALS = 4
 """Deals of the instances that found no place; from the second on each gets a scene of its own."""
 
@@ -39,50 +39,6 @@ class PooledInstance:
     artifact: str
     truncated_sides: tuple[str, ...]
     side_ratio: float
-
-
-class Backgrounds:
-    """Photographs to paste into, with what is already labelled in them."""
-
-    def __init__(self, dataset: Dataset, source: str) -> None:
-        """
-        Args:
-            source: 'train', or a folder of photographs without objects of the data set's classes.
-
-        Raises:
-            DatasetError: the folder does not exist or holds no readable image.
-        """
-        self._dataset = dataset
-        self._indices = [i for i, image in enumerate(dataset.images) if image.split == "train"]
-        self._records: list[ImageRecord] = [] if source == "train" else _read_folder(Path(source))
-        self._is_folder = source != "train"
-
-    def __len__(self) -> int:
-        return len(self._records) if self._is_folder else len(self._indices)
-
-    def record(self, index: int) -> ImageRecord:
-        return self._records[index] if self._is_folder else self._dataset.images[self._indices[index]]
-
-    def read(self, index: int) -> tuple[ImageRGB, tuple[Annotation, ...]]:
-        annotations = () if self._is_folder else self._dataset.sample(self._indices[index]).annotations
-        return read_image(self.record(index)), annotations
-
-
-def _read_folder(folder: Path) -> list[ImageRecord]:
-    if not folder.is_dir():
-        raise DatasetError(f"compose.backgrounds is {str(folder)!r}; expected 'train' or an existing folder")
-    records: list[ImageRecord] = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
-        try:
-            width, height, transpose = resolve_frame(read_header(path), None)
-        except ImageDecodeError:
-            continue
-        name = path.relative_to(folder).as_posix()
-        records.append(ImageRecord(len(records) + 1, name, str(folder), width, height, exif_transpose=transpose))
-    if not records:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DatasetError(f"compose.backgrounds: no readable image below {str(folder)!r}; looked for {suffixes}")
-    return records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +60,11 @@ class SceneServices:
 def make_scenes(pool: Sequence[PooledInstance], services: SceneServices) -> list[str]:
     """Place every instance; returns the scene ids in order. Scenes that stand in the ledger are not made again.
 
-    Scenes of an earlier pool, which nothing refers to any more, are removed.
+    Backgrounds that are yet to be made are made first, if there is anything to place. Scenes of an earlier pool,
+    which nothing refers to any more, are removed.
     """
+    if pool and not services.is_stopped():
+        services.backgrounds.prepare(services.progress, services.is_stopped)
     by_id = {instance.instance_id: instance for instance in pool}
     scene_ids: list[str] = []
     open_ids = list(by_id)
@@ -158,6 +117,7 @@ def _make_scene(
     by_id: dict[str, PooledInstance], services: SceneServices, named: tuple[str, ScenePlan]
 ) -> tuple[str, list[str]]:
     scene_id, plan = named
+    is_control = is_unharmonized(plan, services.settings.unharmonized_share)
     record, image, originals, unreadable = _open_background(services.backgrounds, plan.background_index)
     scene = compose_scene(
         image,
@@ -165,7 +125,7 @@ def _make_scene(
         [_to_cutout(by_id[instance_id], services.artifacts) for instance_id in plan.instance_ids],
         services.sizes,
         services.settings,
-        services.harmonizer,
+        HardPaste() if is_control else services.harmonizer,
         np.random.default_rng(plan.seed),
     )
     height, width = scene.image_rgb.shape[:2]
@@ -179,9 +139,15 @@ def _make_scene(
         "dropped_originals": list(scene.dropped_originals),
         "unplaced": list(scene.unplaced),
         "unreadable_backgrounds": unreadable,
+        "harmonization": "none" if is_control else services.settings.harmonization,
     }
     services.scenes.write(scene_id, result)
     return scene_id, result["unplaced"]
+
+
+def is_unharmonized(plan: ScenePlan, share: float) -> bool:
+    """Whether a scene is one of the control scenes; its seed alone decides, and nothing else of it changes."""
+    return bool(np.random.default_rng([*plan.seed, CONTROL_STREAM]).random() < share)
 
 
 def _open_background(

@@ -69,7 +69,7 @@ def compose(
         cutouts,
         SIZES,
         settings or ComposeSettings(),
-        build_harmonizer(harmonization),
+        build_harmonizer(ComposeSettings(harmonization=harmonization)),
         np.random.default_rng(seed),
     )
 
@@ -96,7 +96,7 @@ def test_labels_are_exactly_the_pixels_that_changed(seed: int, hole: bool):
     np.testing.assert_array_equal(seen, (scene.image_rgb != GREY).any(axis=2), err_msg="once each, none missing")
 
 
-@pytest.mark.parametrize("name", sorted(HARMONIZERS))
+@pytest.mark.parametrize("name", sorted(set(HARMONIZERS) - {"diffusion"}))
 def test_places_do_not_depend_on_the_harmonizer_and_are_reproducible(name: str):
     cutouts = [make_cutout(i) for i in range(3)]
     scene, again = (compose(cutouts, seed=5, harmonization=name) for _ in range(2))

@@ -14,7 +14,7 @@ from ...configs.compose import ComposeSettings
 from ...data.coco import save_coco
 from ...data.records import Category, Findings, ImageRecord, ImageRGB, Sample
 from ...errors import InputError
-from ..composing.harmonization import build_harmonizer
+from ..composing.harmonization import Harmonizer, build_harmonizer
 from ..composing.placement import UNKNOWN_SIDE, SizeStatistics, paste
 from ..composing.scene import CutOut, Scene, compose_scene
 from ..cutouts import crop_to_mask, resize_rgba
@@ -73,7 +73,7 @@ class Composing:
                 raise InputError(f"{arguments.cutout!r} would be {height} pixels high; give a smaller width_px")
             cutout = resize_rgba(cutout, arguments.width_px, height)
         centre = (arguments.centre_xy[0], arguments.centre_xy[1])
-        pasted = paste(scene, cutout, centre, build_harmonizer(arguments.harmonization or self.settings.harmonization))
+        pasted = paste(scene, cutout, centre, self._harmonizer(arguments.harmonization))
         path = self.workspace.save_picture("harmonized", scene)
         x, y, width, height = pasted.box_xywh
         summary = {
@@ -96,7 +96,7 @@ class Composing:
             cutouts,
             NO_SIZES,
             self.settings,
-            build_harmonizer(arguments.harmonization or self.settings.harmonization),
+            self._harmonizer(arguments.harmonization),
             np.random.default_rng(arguments.seed),
         )
         return self._save(scene, tuple(Category(number, name) for number, name in enumerate(names, start=1)))
@@ -124,6 +124,10 @@ class Composing:
             "unplaced": list(scene.unplaced),
         }
         return ToolResult(summary, [folder])
+
+    def _harmonizer(self, asked: Harmonization | None) -> Harmonizer:
+        changes = {"harmonization": asked} if asked else {}
+        return build_harmonizer(self.settings.model_copy(update=changes))
 
     def _read_opaque(self, name: str) -> ImageRGB:
         return np.ascontiguousarray(self.workspace.read_picture(name)[..., :3])

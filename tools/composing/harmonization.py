@@ -1,34 +1,40 @@
 """Blend a cut-out into its surroundings, and measure the seam.
 
-Every function works on a local window: the cut-out's box and a margin of `RING_PX`, clipped to the scene.
+Every function works on a local window: the cut-out's box and a margin, clipped to the scene.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ...configs.compose import ComposeSettings
 from ...data.masks import MASK_ALPHA
 from ...data.records import ImageRGB, ImageRGBA
 from ...errors import RecipeError
 
 RING_PX = 8
-"""Width of the rings inside and outside a seam that are compared, and the margin of a window."""
+"""Width of the rings inside and outside a seam that are compared, and the least margin of a window."""
 
 Mask01 = npt.NDArray[np.uint8]
 """(h, w) uint8, 1 on the object, as OpenCV wants it."""
 
 
 class Harmonizer(Protocol):
-    """Composites one cut-out on one window of the scene."""
+    """Composites one cut-out on one window of the scene. Thread-safe; equal inputs give equal pixels."""
+
+    @property
+    def margin_px(self) -> int:
+        """How far a window reaches beyond the cut-out, where the scene does; at least `RING_PX`."""
+        ...
 
     def harmonize(self, window_rgb: ImageRGB, cutout_rgba: ImageRGBA) -> ImageRGB:
-        """Return a new window; pixels where alpha is 0 stay as they are.
+        """Return a new window; pixels where alpha is 0 stay as they are, but for those that `diffusion` repaints.
 
         Args:
             window_rgb: (h, w, 3) uint8.
@@ -46,6 +52,8 @@ def alpha_to_mask(cutout_rgba: ImageRGBA) -> Mask01:
 class HardPaste:
     """Binary mask, no blending: the baseline that seams are measured against."""
 
+    margin_px: ClassVar[int] = RING_PX
+
     def harmonize(self, window_rgb: ImageRGB, cutout_rgba: ImageRGBA) -> ImageRGB:
         pasted: ImageRGB = cv2.copyTo(_rgb(cutout_rgba), alpha_to_mask(cutout_rgba), window_rgb.copy())
         return pasted
@@ -53,6 +61,8 @@ class HardPaste:
 
 class AlphaBlend:
     """Alpha blending; a 5x5 blur fades the edge inwards only, so that no background of the cut-out leaks out."""
+
+    margin_px: ClassVar[int] = RING_PX
 
     def harmonize(self, window_rgb: ImageRGB, cutout_rgba: ImageRGBA) -> ImageRGB:
         return _blend(window_rgb, _rgb(cutout_rgba), cutout_rgba)
@@ -66,6 +76,7 @@ class ColorTransfer:
     `max_shift` and `max_gain` bound what a class may lose of its own colour.
     """
 
+    margin_px: ClassVar[int] = RING_PX
     strength: float = 0.4
     max_shift: tuple[float, float, float] = (24.0, 8.0, 8.0)
     """Most change of the mean of L, a, b, each in 0..255."""
@@ -99,6 +110,7 @@ class Poisson:
     `reach` of the object's side.
     """
 
+    margin_px: ClassVar[int] = RING_PX
     seam_share: float = 0.75
     inner_share: float = 0.2
     reach: float = 0.05
@@ -114,24 +126,37 @@ class Poisson:
         return _blend(window_rgb, rgb, cutout_rgba)
 
 
-HARMONIZERS: dict[str, Callable[[], Harmonizer]] = {
-    "none": HardPaste,
-    "alpha": AlphaBlend,
-    "color_transfer": ColorTransfer,
-    "poisson": Poisson,
+def _diffusion(settings: ComposeSettings) -> Harmonizer:
+    if settings.diffusion is None:
+        raise RecipeError(
+            "harmonization 'diffusion' has no settings; set at least `compose.diffusion.model` in the recipe."
+        )
+    from .diffusion_harmonizer import DiffusionHarmonizer
+
+    return DiffusionHarmonizer(settings.diffusion)
+
+
+HARMONIZERS: dict[str, Callable[[ComposeSettings], Harmonizer]] = {
+    "none": lambda _: HardPaste(),
+    "alpha": lambda _: AlphaBlend(),
+    "color_transfer": lambda _: ColorTransfer(),
+    "poisson": lambda _: Poisson(),
+    "diffusion": _diffusion,
 }
 
 
-def build_harmonizer(name: str) -> Harmonizer:
-    """Build a harmonizer by its name in `HARMONIZERS`.
+def build_harmonizer(settings: ComposeSettings) -> Harmonizer:
+    """Build the harmonizer that the settings name; no weights are loaded yet.
 
     Raises:
-        RecipeError: the name is unknown.
+        RecipeError: the name is unknown, or the harmonizer's own settings are missing or do not fit its model.
+        ModelNotFetchedError: its model is not in the cache.
     """
+    name = settings.harmonization
     if name not in HARMONIZERS:
         known = ", ".join(sorted(HARMONIZERS))
         raise RecipeError(f"unknown harmonization {name!r}; known: {known}. Set `compose.harmonization` in the recipe.")
-    return HARMONIZERS[name]()
+    return HARMONIZERS[name](settings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ...data.masks import MASK_ALPHA
 from ...data.records import Dataset, ImageRGB, ImageRGBA, MaskHW
 from ...errors import EmptyMaskError
 from ..cutouts import resize_rgba
-from .harmonization import RING_PX, HardPaste, Harmonizer, Mask01, Seam, alpha_to_mask, measure_seam
+from .harmonization import HardPaste, Harmonizer, Mask01, Seam, alpha_to_mask, measure_seam
 
 BoxPx = tuple[int, int, int, int]
 """(x, y, w, h) in whole pixels."""
@@ -195,8 +195,9 @@ def paste(
     """
     h, w = cutout_rgba.shape[:2]
     left, top = centre_xy[0] - w // 2, centre_xy[1] - h // 2
-    x0, y0 = max(left - RING_PX, 0), max(top - RING_PX, 0)
-    window = scene_rgb[y0 : max(top + h + RING_PX, 0), x0 : max(left + w + RING_PX, 0)]
+    margin = harmonizer.margin_px
+    x0, y0 = max(left - margin, 0), max(top - margin, 0)
+    window = scene_rgb[y0 : max(top + h + margin, 0), x0 : max(left + w + margin, 0)]
     aligned = _align(cutout_rgba, left - x0, top - y0, window.shape[:2])
     mask = alpha_to_mask(aligned) if aligned.size else np.zeros((1, 1), dtype=np.uint8)
     x, y, mask_w, mask_h = cv2.boundingRect(mask)
