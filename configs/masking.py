@@ -72,6 +72,21 @@ class BirefnetSettings(NetworkSettings):
     side_px: int = Field(1024, ge=32, le=4096, multiple_of=32, description="side of the square that the network sees")
 
 
+class AlphaSettings(BaseModel):
+    """The alpha that a picture was painted with, cleaned as Gen-n-Val does (arXiv 2506.04676)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    median_px: int = Field(0, ge=0, le=31, description="side of a median filter on the alpha, odd; 0: none")
+
+    @field_validator("median_px")
+    @classmethod
+    def _is_odd(cls, side_px: int) -> int:
+        if side_px and side_px % 2 == 0:
+            raise ValueError(f"median_px {side_px} is even; expected an odd number of pixels, or 0 for none")
+        return side_px
+
+
 class GrabCutSettings(BaseModel):
     """GrabCut (Rother et al. 2004): colour models of object and background, and a cut between them."""
 
@@ -110,6 +125,7 @@ class MaskerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     masker: str = Field("alpha", description="name of the masker")
+    alpha: AlphaSettings = AlphaSettings()
     grabcut: GrabCutSettings = GrabCutSettings()
     sam: SamSettings | None = Field(None, description="settings of the masker `sam`")
     concept: ConceptSettings | None = Field(None, description="of the masker `concept`")

@@ -48,7 +48,7 @@ def _choose(*overrides: str) -> tuple[str, str, str]:
     chosen = choose_backends(load_recipe("instances", overrides))
     settings = chosen.recipe.agents.image_agent
     assert settings is not None
-    return settings.painter, settings.masker, chosen.why
+    return settings.painter, settings.masker, chosen.why.get("image_agent", "")
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,79 @@ def test_where_the_weights_are_the_edge_guided_painter_works(models: Path, tmp_p
     sam = save_checkpoint("sam", tmp_path)
     _, masker, _ = _choose(*AUTO, _guided(models), f"agents.image_agent.sam={json.dumps({'model': str(sam)})}")
     assert masker == "sam"
+
+
+def _choose_text(*overrides: str) -> tuple[str, str, str]:
+    chosen = choose_backends(load_recipe("text_agent", overrides))
+    settings = chosen.recipe.agents.text_agent
+    assert settings is not None
+    return settings.painter, settings.masker, chosen.why.get("text_agent", "")
+
+
+def _transparent(folder: Path | None) -> str:
+    """Layer diffusion's settings, of weights in a folder or not fetched."""
+    base, weights = (str(folder), str(folder)) if folder else ("OWNER/base", "OWNER/layers")
+    settings = {
+        "diffusion": {"model": base},
+        "attention": {"model": weights, "file": "a.safetensors"},
+        "decoder": {"model": weights, "file": "d.safetensors"},
+    }
+    return f"agents.text_agent.layer_diffusion={json.dumps(settings)}"
+
+
+TEXT_AUTO = "agents.text_agent.painter=auto"
+TEXT_MASKER = "agents.text_agent.masker=auto"
+BOTH_MISSING = "lacks OWNER/base, OWNER/layers (maskwright models fetch OWNER/base OWNER/layers)"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "painter", "masker", "why"),
+    [
+        pytest.param([], "embedded:sprites", "alpha", "", id="as the recipe says"),
+        pytest.param([TEXT_AUTO], "embedded:sprites", "alpha", "no layer_diffusion settings", id="no settings"),
+        pytest.param([TEXT_AUTO, _transparent(None)], "embedded:sprites", "alpha", BOTH_MISSING, id="not fetched"),
+        pytest.param([TEXT_MASKER], "embedded:sprites", "alpha", "", id="masker of a transparent painter"),
+        pytest.param(
+            [TEXT_MASKER, "agents.text_agent.painter=diffusion", "agents.text_agent.diffusion={model: OWNER/base}"],
+            "diffusion",
+            "grabcut",
+            "no sam settings",
+            id="masker of an opaque painter",
+        ),
+        pytest.param(
+            [
+                TEXT_MASKER,
+                "agents.text_agent.painter=hosted",
+                "agents.text_agent.hosted={model: x, background: opaque}",
+                "agents.text_agent.sam={model: OWNER/sam}",
+            ],
+            "hosted",
+            "grabcut",
+            "maskwright models fetch OWNER/sam",
+            id="masker of a hosted painter that is asked for opaque pictures",
+        ),
+    ],
+)
+def test_what_the_text_agent_works_with(overrides: list[str], painter: str, masker: str, why: str) -> None:
+    chosen = _choose_text(*overrides)
+    assert chosen[:2] == (painter, masker)
+    assert why in chosen[2]
+    assert bool(chosen[2]) is bool(why)
+
+
+def test_where_the_weights_are_layer_diffusion_paints(tmp_path: Path) -> None:
+    assert _choose_text(TEXT_AUTO, _transparent(tmp_path)) == (
+        "layer_diffusion",
+        "alpha",
+        "painter layer_diffusion, since its weights are here",
+    )
+
+
+def test_each_agent_is_told_its_own_reason() -> None:
+    image_auto = [override for override in AUTO if "painter" in override]
+    chosen = choose_backends(load_recipe("instada", [TEXT_AUTO, *image_auto]))
+    assert "no layer_diffusion settings" in chosen.why["text_agent"]
+    assert "no edge_guided settings" in chosen.why["image_agent"]
 
 
 def test_a_misspelt_folder_is_an_error_not_a_reason_for_another_painter() -> None:

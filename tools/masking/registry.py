@@ -13,7 +13,7 @@ from ..protocols import Masker, TextScorer
 def _alpha(settings: MaskerSettings, scorer: TextScorer | None, agent: str) -> Masker:  # noqa: ARG001  one signature for all
     from .alpha import AlphaMasker
 
-    return AlphaMasker()
+    return AlphaMasker(settings.alpha)
 
 
 def _grabcut(settings: MaskerSettings, scorer: TextScorer | None, agent: str) -> Masker:  # noqa: ARG001
@@ -69,6 +69,16 @@ MASKERS: dict[str, Callable[[MaskerSettings, TextScorer | None, str], Masker]] =
     "grabcut": _grabcut,
     "sam": _sam,
 }
+
+
+def build_photograph_masker(settings: MaskerSettings, scorer: TextScorer) -> Masker:
+    """The masker for pictures of anybody's making; raises as `build_masker`.
+
+    `alpha` only reads what its own painter made; GrabCut, which needs no weights, stands in for it.
+    """
+    if settings.masker == "alpha":
+        settings = settings.model_copy(update={"masker": "grabcut"})
+    return build_masker(settings, scorer)
 
 
 def build_masker(settings: MaskerSettings, scorer: TextScorer | None, agent: str = "text_agent") -> Masker:

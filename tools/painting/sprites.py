@@ -13,7 +13,7 @@ import numpy as np
 
 from ...configs.sprites import SpritesSettings
 from ...models.checkpoints import checkpoint_revision
-from ...models.embeddings import MAX_TOKENS, MiniLM, token_count
+from ...models.embeddings import MiniLM, token_count
 from ..protocols import Painted, PaintRequest
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ class SpritesPainter:
     """Paints with the model that ships with us (`embedded:sprites`); one model a process."""
 
     name = "embedded:sprites"
-    max_tokens: int | None = MAX_TOKENS
 
     def __init__(self, settings: SpritesSettings) -> None:
         self._settings = settings
+        self.max_tokens: int | None = settings.max_tokens
 
     @functools.cached_property
     def revision(self) -> str:
