@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +28,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import InputError
+from .loopback import loopback_hosts, open_loopback
 
 INSTRUCTIONS = "Tools that make, mask, judge and compose labelled pictures. Paths are below the server's root folder."
 TOKEN_VARIABLE = "MASKWRIGHT_MCP_TOKEN"
@@ -64,16 +63,14 @@ def serve_http(
         InputError: the host is not loopback, or the port is taken.
     """
     with open_loopback(host, port) as listener:
-        bound = listener.getsockname()[1]
-        names = ["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host]
+        hosts = loopback_hosts(host, listener.getsockname()[1])
         security = TransportSecuritySettings(
-            allowed_hosts=[f"{name}:{bound}" for name in names],
-            allowed_origins=[f"http://{name}:{bound}" for name in names],
+            allowed_hosts=hosts, allowed_origins=[f"http://{address}" for address in hosts]
         )
         app = RequireToken(build_server(tools, security).streamable_http_app(), token)
         # uvicorn's default log goes to standard error; its access log would tell of every call.
         config = uvicorn.Config(app, access_log=False, log_level="warning", lifespan="on", timeout_graceful_shutdown=5)
-        on_ready(f"http://{names[-1]}:{bound}/mcp")
+        on_ready(f"http://{hosts[-1]}/mcp")
         with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has shut down
             uvicorn.Server(config).run(sockets=[listener])
 
@@ -95,31 +92,6 @@ def choose_token(given: str | None) -> tuple[str, bool]:
             "printable ASCII without spaces. Unset it, and one is made"
         )
     return given, False
-
-
-def open_loopback(host: str, port: int) -> socket.socket:
-    """A listening socket that only this machine reaches.
-
-    Raises:
-        InputError: the host is not loopback, or the port is taken.
-    """
-    if not _is_loopback(host):
-        raise InputError(
-            f"--host {host!r} is not a loopback address; expected 127.0.0.1, ::1 or localhost. "
-            "To reach the server from elsewhere, tunnel to it, such as with `ssh -L`"
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server(("127.0.0.1" if host == "localhost" else host, port), family=family)
-    except OSError as exc:
-        raise InputError(f"cannot listen on {host}:{port} ({exc.strerror}); give another --port, 0 for any") from exc
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def build_server(tools: Iterable[BaseTool], security: TransportSecuritySettings | None = None) -> FastMCP:

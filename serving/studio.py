@@ -31,6 +31,7 @@ from ..graphs.pool import Pool
 from ..graphs.record import RunRecord
 from ..graphs.sources import rank_sources
 from ..graphs.text_agent import build_text_agent_graph
+from ..graphs.validators import build_validators
 from ..graphs.workshop import Workshop, knows_class
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import Ending, ItemResult, WorkItem
@@ -190,7 +191,8 @@ def _make_item(graphs: AgentGraphs, agent: str, wanted: ItemInput, recipe: Recip
     folder = _new_folder(wanted.get("out"))
     artifacts, items = ArtifactStore(folder / "artifacts"), Ledger[ItemResult](folder / "items")
     record = RunRecord(folder, agent, recipe.fingerprint(prepared.digest))
-    workshop = Workshop(recipe, prepared.dataset, folder, artifacts, sources, threading.Event(), record)
+    validators = build_validators(recipe)
+    workshop = Workshop(recipe, prepared.dataset, folder, artifacts, sources, threading.Event(), record, validators)
     crew = workshop.build_crews()[agent]
     [result] = crew.make(graphs, [item], Pool(recipe.budget.prices), lambda result: result)
     items.write(item["item_id"], result)

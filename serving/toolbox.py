@@ -9,12 +9,12 @@ from pathlib import Path
 
 from langchain_core.retrievers import BaseRetriever
 
-from ..configs.agents import TextAgentSettings
+from ..configs.agents import PromptStyle, TextAgentSettings
 from ..configs.image_agent import ImageAgentSettings
-from ..configs.masking import MaskerSettings
 from ..configs.memory import MemorySettings
 from ..configs.recipe import Recipe, load_recipe
 from ..errors import InputError
+from ..graphs.choosing import choose_backends
 from ..graphs.text_agent import choose_elements
 from ..graphs.writers import build_writer
 from ..graphs.writing import DiversityElements, Feedback, Memory, PromptWriter, Usage, Written
@@ -24,8 +24,8 @@ from ..tools.agent_tools.words import PromptMemory
 from ..tools.agent_tools.workspace import Workspace
 from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.judging.registry import build_image_embedder, build_text_scorer
-from ..tools.masking.registry import build_masker
-from ..tools.protocols import Masker, PromptReader, SourcePainter, TextScorer
+from ..tools.masking.registry import build_photograph_masker
+from ..tools.protocols import PromptReader, SourcePainter
 from ..tools.registry import build_painter, build_text_painter
 from ..tools.toolkit import MaskwrightToolkit
 
@@ -45,7 +45,7 @@ def build_toolkit(
         RecipeError: the recipe is wrong, or names something unknown.
         InputError: the root is no folder.
     """
-    settings = load_recipe(recipe, overrides)
+    settings = choose_backends(load_recipe(recipe, overrides)).recipe
     if root.exists() and not root.is_dir():
         raise InputError(f"root {str(root)!r} is a file; expected a folder")
     root.mkdir(parents=True, exist_ok=True)
@@ -60,12 +60,12 @@ def build_toolkit(
         compose=settings.compose,
         repeat_threshold=settings.plan.repeat_threshold,
         prompt_memory=memory,
-        prompt_author=RecipeAuthor(settings, painter, memory) if painter else None,
+        prompt_author=RecipeAuthor(settings, painter, memory, text.prompt_style) if painter else None,
         retriever=retriever,
         text_painter=painter,
         source_painter=build_painter(image_agent) if image_agent else None,
         region_painter=_region_painter(image_agent),
-        masker=_photograph_masker(text_agent or image_agent or text, scorer),
+        masker=build_photograph_masker(text_agent or image_agent or text, scorer),
         text_scorer=scorer,
         image_embedder=build_image_embedder(text.similarity.image),
         judge=PaintedJudge(text.limits, text.similarity),
@@ -76,13 +76,6 @@ def _region_painter(settings: ImageAgentSettings | None) -> SourcePainter | None
     if settings is None or settings.inpainting is None:
         return None
     return build_painter(settings.model_copy(update={"painter": "inpainting"}))
-
-
-def _photograph_masker(settings: MaskerSettings, scorer: TextScorer) -> Masker:
-    """The recipe's masker. `alpha` only reads what its own painter made; GrabCut, which needs no weights, stands in."""
-    if settings.masker == "alpha":
-        settings = settings.model_copy(update={"masker": "grabcut"})
-    return build_masker(settings, scorer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +100,11 @@ class RecipeAuthor:
         reader: whose text encoder the prompts must fit.
     """
 
-    def __init__(self, recipe: Recipe, reader: PromptReader, memory: PromptMemory) -> None:
+    def __init__(self, recipe: Recipe, reader: PromptReader, memory: PromptMemory, style: PromptStyle) -> None:
         self._recipe = recipe
         self._reader = reader
         self._memory = memory
+        self._style: PromptStyle = style
         self._elements: dict[str, DiversityElements] = {}
 
     def write(self, category: str, seed: int) -> Written:
@@ -138,4 +132,4 @@ class RecipeAuthor:
 
     @functools.cached_property
     def _writer(self) -> PromptWriter:
-        return build_writer(self._recipe.llm, self._reader, self._recipe.plan.seed)
+        return build_writer(self._recipe.llm, self._reader, self._recipe.plan.seed, self._style)
