@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .cli_judging import add_judging_commands
+from .cli_options import RecipeArgument, SetOption
 from .errors import InputError, MaskwrightError
 
 if TYPE_CHECKING:
@@ -63,15 +65,8 @@ class Resume(StrEnum):
     if_possible = "if_possible"
 
 
-RecipeArgument = Annotated[
-    str,
-    typer.Argument(
-        help="Built-in recipe (quickstart, instances, image_agent, text_agent, instada) or path of a YAML file."
-    ),
-]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Data set folder, or its annotation file.")]
 FormatOption = Annotated[DataFormat | None, typer.Option("--format", help="Format of the data set.  [default: auto]")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="A setting, key.sub=value; repeatable.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the run; the same as --set plan.seed=N.")]
 MODEL_HELP = "Name in `maskwright models list`, or OWNER/NAME[@REVISION] of the Hugging Face Hub."
 MemoryOption = Annotated[
@@ -118,30 +113,7 @@ def run(
     raise typer.Exit(outcome.exit_code)
 
 
-@app.command(
-    epilog="Examples:  maskwright rejudge runs/instada-1 --set agents.text_agent.similarity.image_text.value=0.6  ·  "
-    "maskwright rejudge runs/instances-1 --set agents.image_agent.limits.min_sharpness=8"
-)
-def rejudge(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A limit or threshold of a judge, key.sub=value; repeatable."),
-    ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Where the run's data set is, if it has moved.")] = None,
-) -> None:
-    """Judge a run's images by other limits and thresholds, and make its data set anew; nothing is painted."""
-    from .console import Bars, console, draining, show_outcome
-    from .graphs.rejudge import rejudge_run
-
-    with draining() as stop, Bars().shown() as bars:
-        rejudged = rejudge_run(run_folder, overrides=overrides or (), data=data, progress=bars, stop=stop)
-    show_outcome(rejudged.outcome)
-    console.print(
-        f"judged again: {rejudged.num_before} accepted before, {rejudged.outcome.content['accepted']} now",
-        highlight=False,
-    )
-    raise typer.Exit(rejudged.outcome.exit_code)
+add_judging_commands(app)
 
 
 @app.command(epilog="Example:  maskwright plan instances --data PATH --set plan.at_least=100")

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from .data.quotas import ClassQuota
     from .data.records import Findings
+    from .evaluation.audit import Rate
+    from .graphs.calibrate import Calibration
     from .graphs.pipeline import Prepared, RunOutcome
     from .memory.browse import ClassSummary
     from .memory.prompt_records import PromptRecord
@@ -36,8 +39,10 @@ if TYPE_CHECKING:
 
 console = Console()
 errors = Console(stderr=True)
-STAGES = {"make": "instances", "compose": "scenes", "export": "export", "report": "report", "convert": "convert"}
+STAGES = {"make": "instances", "compose": "scenes", "judge": "verdicts", "validate": "pictures"}
+"""Stages that the bar names otherwise."""
 FREQUENCY_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
+AGENTS = {"text_agent": "T-Agent", "image_agent": "I-Agent"}
 OUTCOME_STYLES = {"accepted": "green", "exhausted": "yellow", "failed": "red", "held": "blue"}
 
 
@@ -150,8 +155,7 @@ def show_plan(prepared: Prepared) -> None:
         f"roughly {_duration(low.seconds)} to {_duration(high.seconds)} with {prepared.recipe.budget.workers} workers; "
         "no paid calls, 0.00 USD."
     )
-    if prepared.why:
-        console.print(f"[yellow]I-Agent:[/] {escape(prepared.why)}", soft_wrap=True, highlight=False)
+    _show_choices(prepared.why)
     if prepared.work.unpainted:
         names = ", ".join(prepared.work.unpainted)
         console.print(f"[yellow]The T-Agent cannot paint or judge these; left to the I-Agent:[/] {names}")
@@ -214,8 +218,7 @@ def show_outcome(outcome: RunOutcome) -> None:
     if content["scenes"] and content["status"] != "interrupted":
         console.print(f"data set  {outcome.folder / 'dataset'}", soft_wrap=True)
     console.print(f"report    {outcome.folder / 'report.html'}", soft_wrap=True)
-    for why in _reasons_of_choice(content["painters"]):
-        console.print(f"[yellow]I-Agent:[/] {escape(why)}", soft_wrap=True, highlight=False)
+    _show_choices(_reasons_of_choice(content["painters"]))
     findings = content["findings"]
     if isinstance(findings, dict) and findings:
         console.print("[yellow]odd in the data:[/] " + ", ".join(f"{e['count']} {k}" for k, e in findings.items()))
@@ -223,10 +226,72 @@ def show_outcome(outcome: RunOutcome) -> None:
         console.print(f"next: {hint}", soft_wrap=True, highlight=False)
 
 
-def _reasons_of_choice(painters: object) -> list[str]:
-    """Why painter and masker are what they are, where the recipe left it open."""
-    described = painters.values() if isinstance(painters, dict) else ()
-    return [str(one["why"]) for one in described if "why" in one]
+def show_validation(outcome: RunOutcome) -> None:
+    """What of a folder was kept, why the rest was not, and what to do next."""
+    content = outcome.content
+    items = _counts(content, "items")
+    colour = {"done": "green", "partial": "yellow"}.get(str(content["status"]), "red")
+    console.print(
+        f"[{colour}]{content['status']}[/]: {content['accepted']} of {items['planned']} pictures kept "
+        f"({items['exhausted']} rejected, {items['held']} held, {items['failed']} without a verdict)",
+        highlight=False,
+    )
+    rejections = _counts(content, "rejections")
+    if rejections:
+        told = ", ".join(f"{escape(name)} {count}" for name, count in list(rejections.items())[:6])
+        console.print(f"not met   {told}", soft_wrap=True, highlight=False)
+    console.print(f"report    {outcome.folder / 'report.html'}", soft_wrap=True)
+    for hint in _strings(content["hints"]):
+        console.print(f"next: {hint}", soft_wrap=True, highlight=False)
+
+
+def show_audit(folder: Path) -> None:
+    """How far a person and the judges agree, where an audit was decided on."""
+    from .graphs.held import audit_run
+
+    found = audit_run(folder)
+    if found is not None:
+        console.print(
+            f"audit: of what the judges keep a person keeps {_rate(found.overall.precision)}; of what a person keeps "
+            f"the judges keep {_rate(found.overall.recall)} (95 % intervals, {found.overall.n} images)",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def show_calibration(calibration: Calibration, folder: Path, *, applied: bool) -> None:
+    """The thresholds that an audit gives each agent, or why there is none."""
+    for agent in calibration.agents:
+        if agent.chosen is None:
+            console.print(f"[yellow]{agent.agent}[/]: {escape(agent.problem)}", soft_wrap=True, highlight=False)
+            continue
+        chosen = agent.chosen
+        console.print(
+            f"{agent.agent}: {chosen.score} of at least {chosen.value:.4g} keeps at precision "
+            f"{_rate(chosen.precision)} and recall {_rate(chosen.recall)} ({chosen.num_samples} images)",
+            soft_wrap=True,
+            highlight=False,
+        )
+    if calibration.overrides and not applied:
+        settings = " ".join(f"--set {one}" for one in calibration.overrides)
+        console.print(f"next: --apply, or maskwright rejudge {folder} {settings}", soft_wrap=True, highlight=False)
+
+
+def _rate(rate: Rate) -> str:
+    if rate.n == 0:
+        return "no opinion (nothing to count)"
+    return f"{rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}]".replace("[", "\\[")
+
+
+def _show_choices(why: Mapping[str, str]) -> None:
+    """Why painter and masker are what they are, by agent that left it open."""
+    for agent, reason in why.items():
+        console.print(f"[yellow]{AGENTS[agent]}:[/] {escape(reason)}", soft_wrap=True, highlight=False)
+
+
+def _reasons_of_choice(painters: object) -> dict[str, str]:
+    described = painters.items() if isinstance(painters, dict) else ()
+    return {agent: str(one["why"]) for agent, one in described if "why" in one}
 
 
 def show_findings(findings: Findings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,12 +16,16 @@ from .sprites import SpritesSettings
 from .validation import ValidationSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
+PromptStyle = Literal["caption", "structured"]
 
 
 class TextAgentSettings(MaskerSettings):
     """The T-Agent: new instances from words (InstaDA, arXiv 2509.02973)."""
 
-    painter: str = Field("embedded:sprites", description="name of the painter")
+    painter: str = Field("embedded:sprites", description="name of the painter; auto: the best whose weights are here")
+    prompt_style: PromptStyle = Field(
+        "caption", description="one sentence, or Gen-n-Val's fields from subject to time period in at most 75 tokens"
+    )
     images_per_prompt: int = Field(4, ge=1, le=64, description="images painted for one prompt")
     min_yield: Share = Field(0.5, description="share of a prompt's images to be kept; below it the prompt is rethought")
     max_rounds: int = Field(3, ge=1, le=50, description="prompts that an item may cost")

@@ -47,12 +47,17 @@ class LLMSettings(ChatModelSettings):
     second_judge: ChatModelSettings | None = Field(
         None, description="another one; where the two disagree, a person decides"
     )
+    writer_prompt: str | None = Field(
+        None, min_length=1, description="what the writer is asked: null, built-in; or a file that `optimize` wrote"
+    )
     max_repairs: int = Field(1, ge=0, le=10, description="how often a model is shown what is wrong with its answer")
 
     @model_validator(mode="after")
     def _first_judge_first(self) -> LLMSettings:
         if self.second_judge is not None and self.judge is None:
             raise ValueError("second_judge is set and judge is not; name the one judge as `judge`")
+        if self.second_judge is not None and self.judge is not None and self.second_judge.model == self.judge.model:
+            raise ValueError(f"judge and second_judge are both {self.judge.model!r}; name two models")
         return self
 
     def of(self, role: Literal["planner", "writer"]) -> ChatModelSettings:

@@ -46,7 +46,8 @@ class Recipe(BaseModel):
         The data set counts by content, not by the path it was read from.
         """
         settings = self.model_dump(mode="json", exclude=self._unfingerprinted())
-        encoded = orjson.dumps({"settings": settings, "data": dataset_digest}, option=orjson.OPT_SORT_KEYS)
+        decides = {"settings": settings, "data": dataset_digest, "prompts": self._prompt_digests()}
+        encoded = orjson.dumps(decides, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(encoded).hexdigest()
 
     def _unfingerprinted(self) -> dict[str, Any]:
@@ -59,6 +60,13 @@ class Recipe(BaseModel):
             if not self.llm.judges:
                 without["llm"] = True
         return without
+
+    def _prompt_digests(self) -> dict[str, str]:
+        """Content of the prompt files that the recipe names, by path."""
+        agents = (self.agents.text_agent, self.agents.image_agent)
+        named = [self.llm.writer_prompt, *(agent.validation.prompt for agent in agents if agent)]
+        files = {name for name in named if name and Path(name).is_file()}
+        return {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in sorted(files)}
 
     @property
     def writes_prompts(self) -> bool:

@@ -14,6 +14,7 @@ from ..errors import RunFolderError
 from ..memory.artifacts import write_or_stop
 from .charts import classes_to_chart, classes_to_yield_bars, counts_to_bars, seconds_to_bars, seconds_to_text
 from .gallery import collect_gallery
+from .validation_sheet import Validation, ValidationSummary, collect_validation, read_summary
 
 TEMPLATE = "report.html.jinja"
 NAMED_CLASSES = 3
@@ -31,13 +32,16 @@ def build_report(run_folder: Path) -> Path:
         BrokenRunError: an entry of a ledger is damaged, or the file cannot be written.
     """
     summary = read_run_summary(run_folder)
-    template = _environment().get_template(TEMPLATE)
+    template = make_environment().get_template(TEMPLATE)
+    gallery = collect_gallery(run_folder)
     page = template.render(
         headline=run_to_headline(summary),
         run=summary,
         source=Path(summary.dataset.path).name,
         facts=run_to_facts(summary),
-        gallery=collect_gallery(run_folder),
+        gallery=gallery,
+        classes=gallery.classes,
+        validation=_validation(summary, run_folder),
         chart=classes_to_chart(summary.classes),
         yields=classes_to_yield_bars(summary.classes),
         rejections=counts_to_bars(summary.rejections, summary.images.get("rejected", 0)),
@@ -149,6 +153,18 @@ def run_to_commands(summary: RunSummary, run_folder: Path) -> list[tuple[str, st
     return [pair for pair in commands if not any(pair[1] in hint for hint in summary.hints)]
 
 
+def _validation(summary: RunSummary, run_folder: Path) -> Validation | None:
+    """None for a run without agents: there was nothing to judge."""
+    if not summary.painters:
+        return None
+    return collect_validation(
+        run_folder,
+        read_summary(run_folder, ValidationSummary),
+        summary.images.get("painted", 0),
+        review_command=f"maskwright review {shlex.quote(str(run_folder))}",
+    )
+
+
 def _count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
@@ -161,7 +177,8 @@ def _read_recipe(run_folder: Path) -> str:
         raise RunFolderError(f"{path}: not UTF-8 text; restore it, or run again into another folder") from exc
 
 
-def _environment() -> Environment:
+def make_environment() -> Environment:
+    """Of every page: what is put into a template is text, never markup."""
     environment = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,

@@ -124,7 +124,7 @@ class ItemSample:
     variants: VariantSample = field(default_factory=VariantSample)
     class_names: dict[int, str] = field(default_factory=dict)
     without_image: Findings = field(default_factory=Findings)
-    """Items that failed, are held, or ended before the first image; by ending."""
+    """Items that failed, or ended before the first image; by ending."""
 
     def add(self, result: ItemResult) -> None:
         item = result["item"]
@@ -134,9 +134,9 @@ class ItemSample:
         for index, attempt in enumerate(result["attempts"]):
             if attempt["accepted"]:
                 self.accepted.offer(item["category"], (item["item_id"], index))
-            else:
+            elif not ("held" in attempt and "review" not in attempt):
                 self.rejected.offer(first_failure(attempt), (item["item_id"], index))
-        if result["ending"] in ("failed", "held") or not result["attempts"]:
+        if result["ending"] == "failed" or not result["attempts"]:
             self.without_image.add(result["ending"], f"{item['item_id']}: {result['reason'] or 'no reason given'}")
 
 

@@ -48,6 +48,11 @@ def embedded_models(recipe: Recipe) -> list[str]:
         settings["llm"] = None
     if recipe.agents.text_agent is None or not recipe.memory.enabled:
         settings["memory"] = None
+    return models_named(settings)
+
+
+def models_named(settings: object) -> list[str]:
+    """The same of any part of a recipe, as JSON values."""
     named = [find_model(text) for text in _texts(settings) if text.startswith(EMBEDDED_PREFIX)]
     return list(dict.fromkeys(name for model in named for name in (model.name, *model.needs)))
 

@@ -1,14 +1,18 @@
 """The I-Agent: a new instance conditioned on one of the user's own (InstaDA, arXiv 2509.02973).
 
-cut_out ─> describe ─> paint ─> mask ─> measure ─> judge ─┬─ enough ────> finish_accepted
-   │                     ^                                ├─ rethink ───> revise ─┐
-   │                     └────────────────────────────────│──────────────────────┘
-   └─ unusable ───────────────────────────────────────────┴─ exhausted ─> finish_exhausted
-                                              any node, unrecovered ─> finish_failed
+cut_out ─> describe ─> paint ─> mask ─> measure ─> validate ─> conclude ─┬─ enough ────> finish_accepted
+   │                     ^                                               ├─ rethink ───> revise ─┐
+   │                     └───────────────────────────────────────────────│──────────────────────┘
+   │                                                                     ├─ held ──────> finish_held
+   └─ unusable ──────────────────────────────────────────────────────────┴─ exhausted ─> finish_exhausted
+                                                             any node, unrecovered ─> finish_failed
+
+`validate` is the validation agent, a graph of its own.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, TypedDict
 
 import cv2
@@ -25,11 +29,13 @@ from ..tools.cutouts import crop_to_mask
 from ..tools.judging.measures import alpha_to_mask, mask_iou, measure_instance, perceptual_hash
 from ..tools.naming import noun_phrase
 from ..tools.protocols import MaskRequest, PaintRequest
-from .items import OUTAGES, failed, frequent_reasons, image_seed, mean_scores, missed_limit, recover, with_verdict
+from .items import OUTAGES, failed, frequent_reasons, image_seed, mean_scores, missed_limit, recover
 from .pictures import picture_to_png
 from .services import Artifacts, ImageAgentServices, Variant
 from .state import ImageAgentState
 from .tracing import trace_round
+from .validating import ending_of, is_promising, is_waiting
+from .validation_agent import build_validation_graph
 from .writing import Feedback, Written
 
 Services = Runtime[ImageAgentServices]
@@ -52,15 +58,15 @@ class DescribeUpdate(TypedDict, total=False):
 
 
 class PaintUpdate(TypedDict):
-    candidate: Attempt
+    candidates: list[Attempt]
     images_usd: float
 
 
-class CandidateUpdate(TypedDict):
-    candidate: Attempt
+class CandidatesUpdate(TypedDict):
+    candidates: list[Attempt]
 
 
-class JudgeUpdate(TypedDict):
+class ConcludeUpdate(TypedDict):
     attempts: list[Attempt]
     rounds: list[Round]
 
@@ -154,14 +160,14 @@ def paint(state: ImageAgentState, runtime: Services) -> PaintUpdate:
     if painted.condition is not None:
         candidate["condition"] = services.artifacts.put_image(painted.condition)
         candidate["control_scale"] = request.control_scale
-    return {"candidate": candidate, "images_usd": painted.usd}
+    return {"candidates": [candidate], "images_usd": painted.usd}
 
 
-def mask(state: ImageAgentState, runtime: Services) -> CandidateUpdate:
+def mask(state: ImageAgentState, runtime: Services) -> CandidatesUpdate:
     """Find the instance where its source was, in a picture that shows it in its surroundings."""
-    services, candidate = runtime.context, state["candidate"]
+    services, [candidate] = runtime.context, state["candidates"]
     if candidate["criteria"] or "painted" not in candidate:  # the painter's own alpha is the mask
-        return {"candidate": candidate}
+        return {"candidates": [candidate]}
     picture = services.artifacts.get_image(candidate["painted"])
     view = services.sources.view(state["source"]["row"], services.settings.padding_ratio)
     known = _fit_mask(view.mask_hw, picture.shape[0], picture.shape[1])
@@ -178,34 +184,30 @@ def mask(state: ImageAgentState, runtime: Services) -> CandidateUpdate:
     try:
         key = services.artifacts.put_image(crop_to_mask(cut))
     except EmptyMaskError as exc:
-        return {"candidate": {**candidate, "measures": measures, "criteria": [failed("mask", str(exc))]}}
-    return {"candidate": {**candidate, "artifact": key, "measures": measures}}
+        return {"candidates": [{**candidate, "measures": measures, "criteria": [failed("mask", str(exc))]}]}
+    return {"candidates": [{**candidate, "artifact": key, "measures": measures}]}
 
 
-def measure(state: ImageAgentState, runtime: Services) -> CandidateUpdate:
+def measure(state: ImageAgentState, runtime: Services) -> CandidatesUpdate:
     """Measures of the variant, and its likenesses to class and source where they are asked for."""
-    services, candidate, source = runtime.context, state["candidate"], state["source"]
+    services, [candidate], source = runtime.context, state["candidates"], state["source"]
     if candidate["criteria"]:
-        return {"candidate": candidate}
+        return {"candidates": [candidate]}
     rgba, source_rgba = (services.artifacts.get_image(one["artifact"]) for one in (candidate, source))
     try:
         measures = measure_instance(rgba, source_rgba, services.pool_hashes.get(state["item"]["category_id"], ()))
     except EmptyMaskError as exc:
-        return {"candidate": {**candidate, "criteria": [failed("mask", str(exc))]}}
+        return {"candidates": [{**candidate, "criteria": [failed("mask", str(exc))]}]}
     measures |= {**candidate["measures"], "truncation": source["truncation"]}
     if services.score is not None:
         [scores] = services.score([Variant(rgba, source_rgba, source["artifact"], state["item"]["category"])])
         measures |= scores
-    return {"candidate": {**candidate, "measures": measures}}
+    return {"candidates": [{**candidate, "measures": measures}]}
 
 
-def judge(state: ImageAgentState, runtime: Services) -> JudgeUpdate:
-    services, candidate = runtime.context, state["candidate"]
-    if not candidate["criteria"]:
-        earlier = [attempt["measures"] for attempt in state["attempts"]]
-        of_class = services.class_scores.get(state["item"]["category_id"], ())
-        [verdict] = services.judge.judge([candidate["measures"]], [*of_class, *earlier])
-        candidate = with_verdict(candidate, verdict)
+def conclude(state: ImageAgentState, runtime: Services) -> ConcludeUpdate:
+    """Put down the round: its image with its verdict, and, where a prompt is read, what the writer is told of it."""
+    services, [candidate] = runtime.context, state["candidates"]
     if "writing" not in state:
         return {"attempts": [candidate], "rounds": []}
     told: Round = {
@@ -213,7 +215,7 @@ def judge(state: ImageAgentState, runtime: Services) -> JudgeUpdate:
         "round": state["round"],
         "strength": state["strength"],
         "num_painted": 1,
-        "num_kept": int(candidate["accepted"]),
+        "num_kept": int(is_promising(candidate)),
         "scores": mean_scores([candidate], SCORES),
         "reasons": frequent_reasons([candidate]),
     }
@@ -221,11 +223,15 @@ def judge(state: ImageAgentState, runtime: Services) -> JudgeUpdate:
     return {"attempts": [candidate], "rounds": [told]}
 
 
-def route_verdict(state: ImageAgentState, runtime: Services) -> Literal["enough", "rethink", "exhausted"]:
-    """An accepted image ends the item; the budget ends the loop."""
-    if state["attempts"][-1]["accepted"]:
-        return "enough"
-    return "rethink" if state["round"] < runtime.context.settings.max_rounds else "exhausted"
+def route_verdict(state: ImageAgentState, runtime: Services) -> Literal["enough", "rethink", "held", "exhausted"]:
+    """An image that is kept, or that judges disagree on, ends the item; so does the budget."""
+    last = state["attempts"][-1]
+    is_open = not is_promising(last) and last.get("held") != "disagreement"
+    if is_open and state["round"] < runtime.context.settings.max_rounds:
+        return "rethink"
+    if any(is_waiting(attempt) for attempt in state["attempts"]):
+        return "held"
+    return "enough" if last["accepted"] else "exhausted"
 
 
 def revise(state: ImageAgentState, runtime: Services) -> ReviseUpdate:
@@ -260,8 +266,13 @@ def finish_accepted(state: ImageAgentState) -> FinishUpdate:
     return {"ending": "accepted"}
 
 
+def finish_held(state: ImageAgentState) -> FinishUpdate:
+    """Until a person has decided."""
+    return {"ending": "held"}
+
+
 def finish_exhausted(state: ImageAgentState) -> FinishUpdate:
-    return {"ending": "exhausted"}
+    return {"ending": ending_of(state["attempts"])}
 
 
 def finish_failed(state: ImageAgentState) -> FinishUpdate:
@@ -274,17 +285,20 @@ def build_image_agent_graph() -> ImageAgentGraph:
     graph.set_node_defaults(error_handler=recover)  # type: ignore[arg-type, unused-ignore]  # the stubs lack NodeError
     for asker in (describe, paint, revise):
         graph.add_node(asker.__name__, asker, retry_policy=OUTAGES)
-    for node in (cut_out, mask, measure, judge, finish_accepted, finish_exhausted, finish_failed):
+    for node in (cut_out, mask, measure, conclude, finish_accepted, finish_held, finish_exhausted, finish_failed):
         graph.add_node(node.__name__, node)
+    graph.add_node("validate", build_validation_graph())
     graph.add_edge(START, "cut_out")
     graph.add_conditional_edges("cut_out", route_source, {"usable": "describe", "unusable": "finish_exhausted"})
-    for first, second in (("describe", "paint"), ("paint", "mask"), ("mask", "measure"), ("measure", "judge")):
+    for first, second in pairwise(("describe", "paint", "mask", "measure", "validate", "conclude")):
         graph.add_edge(first, second)
     graph.add_conditional_edges(
-        "judge", route_verdict, {"enough": "finish_accepted", "rethink": "revise", "exhausted": "finish_exhausted"}
+        "conclude",
+        route_verdict,
+        {"enough": "finish_accepted", "rethink": "revise", "held": "finish_held", "exhausted": "finish_exhausted"},
     )
     graph.add_edge("revise", "paint")
-    for ending in ("finish_accepted", "finish_exhausted", "finish_failed"):
+    for ending in ("finish_accepted", "finish_held", "finish_exhausted", "finish_failed"):
         graph.add_edge(ending, END)
     return graph.compile()
 

@@ -19,6 +19,7 @@ from .similarity import VariantSimilarity
 from .sources import choose_source
 from .state import ImageAgentState
 from .tracing import traced_as
+from .validating import Validator
 from .writing import Captioner, PromptWriter, Usage
 
 
@@ -34,6 +35,7 @@ class ImageCrew:
     masker: Masker
     similarity: VariantSimilarity | None
     judge: PictureJudge
+    validator: Validator
     sources: Sources
     source_rows: Mapping[int, Sequence[int]]
     """Rows that a class's items may start from, the best first, by category id."""
@@ -66,6 +68,7 @@ class ImageCrew:
             mask=Batched(self.masker.mask, lockstep, place, meter),
             score=None if similarity is None else Batched(similarity.score, lockstep, place, meter),
             judge=self.judge,
+            validator=self.validator,
             artifacts=self.artifacts,
             pool_hashes=pool.hashes,
             class_scores=pool.scores["image_agent"],

@@ -64,7 +64,8 @@ def _status(services: RunServices, stopped: bool, spent: str) -> Status:
     if stopped:
         return "interrupted"
     nothing = services.work.items and not services.pool.instances
-    return "partial" if nothing or spent or services.pool.endings["failed"] else "done"
+    endings = services.pool.endings
+    return "partial" if nothing or spent or endings["failed"] or endings["held"] else "done"
 
 
 def _content(services: RunServices, status: Status, spent: str = "") -> dict[str, object]:
@@ -75,6 +76,7 @@ def _content(services: RunServices, status: Status, spent: str = "") -> dict[str
         "dataset": describe_dataset(services.dataset, services.dataset_digest),
         "findings": findings.as_json(),
         **tally(services.work, services.pool),
+        "judges": [judge.model for judge in services.recipe.llm.judges],
         "painters": {agent: _describe(services, agent) for agent in services.crews},
         "seed": services.recipe.plan.seed,
         "formats": list(services.recipe.export.formats),
@@ -90,7 +92,7 @@ def _describe(services: RunServices, agent: str) -> dict[str, str]:
     painter = services.crews[agent].painter
     settings = services.recipe.agents.image_agent if agent == "image_agent" else services.recipe.agents.text_agent
     described = {"name": painter.name, "revision": painter.revision, "masker": settings.masker if settings else ""}
-    return described | ({"why": services.why} if agent == "image_agent" and services.why else {})
+    return described | ({"why": services.why[agent]} if agent in services.why else {})
 
 
 def _product(services: RunServices) -> AugmentedDataset:

@@ -7,38 +7,38 @@ import json
 import shutil
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from ..configs.data import DataSettings
 from ..configs.recipe import RECIPE_FOLDER, Recipe, load_recipe
 from ..data.coco import load_coco
-from ..data.files import PARTIAL_SUFFIX
 from ..data.load import load_dataset
 from ..data.records import Dataset
 from ..data.splits import dataset_digest, set_val_aside
-from ..errors import BrokenRunError, DatasetError, RecipeError, RunFolderError
+from ..errors import BrokenRunError, DatasetError, RecipeError
 from ..memory.artifacts import ArtifactStore, write_or_stop
 from ..memory.ledger import Ledger
 from ..models.fetch import locate_model
 from ..tools.composing.harmonization import build_harmonizer
 from ..tools.composing.placement import measure_sizes
+from .backgrounds import open_backgrounds
 from .checkup import embedded_models
 from .choosing import choose_backends
-from .composition import Backgrounds, SceneServices
+from .composition import SceneServices
 from .crews import Crew
 from .executor import ThreadExecutor
 from .pool import Pool
 from .record import RunRecord, read_run_json
+from .run_folder import Resume, check_folder, check_resume, default_folder
 from .run_services import RunServices
 from .services import Progress
 from .tracing import langsmith_tracing, traced_run
+from .validators import build_validators
 from .verdicts import judge_again, read_rejudging
 from .work import WorkPlan, plan_work
 from .workshop import Workshop, knows_class
 
-Resume = Literal["never", "always", "if_possible"]
 BYTES_PER_ITEM = 400_000
 EXIT_CODES = {"done": 0, "partial": 3, "interrupted": 130}
 
@@ -61,8 +61,8 @@ class Prepared:
     dataset: Dataset
     digest: str
     work: WorkPlan
-    why: str = ""
-    """Why the I-Agent has the painter and masker that it has, where the recipe left that open."""
+    why: Mapping[str, str] = field(default_factory=dict)
+    """Why an agent has the painter and masker that it has, by agent that left that open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +147,12 @@ def run_recipe(
         BrokenRunError: the run cannot go on; the same call resumes it.
     """
     if out is not None:
-        _check_folder(out)
+        check_folder(out)
     prepared = plan_recipe(recipe, data=data, data_format=data_format, overrides=overrides, seed=seed, limit=limit)
     fingerprint = prepared.recipe.fingerprint(prepared.digest)
     name = Path(recipe).stem
-    folder = out or _default_folder(Path("runs"), name, fingerprint)
-    _check_resume(folder, fingerprint, resume)
+    folder = out or default_folder(Path("runs"), name, fingerprint)
+    check_resume(folder, fingerprint, resume)
     complete = _read_complete(folder, prepared)
     if complete is not None:
         return RunOutcome(folder, EXIT_CODES["done"], complete)
@@ -208,31 +208,6 @@ def _open_quickstart() -> Dataset:
     return load_coco({"train": annotations}, {"train": photographs})
 
 
-def _check_folder(folder: Path) -> None:
-    """A run directory is made fresh or resumed, never emptied."""
-    foreign = folder.is_dir() and any(not path.name.endswith(PARTIAL_SUFFIX) for path in folder.iterdir())
-    if foreign and read_run_json(folder) is None:
-        raise RunFolderError(f"{folder}: is not empty and no run of ours; give another --out")
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder}: is a file; give a folder to --out")
-
-
-def _check_resume(folder: Path, fingerprint: str, resume: Resume) -> None:
-    _check_folder(folder)
-    earlier = read_run_json(folder) if folder.is_dir() else None
-    if earlier is None:
-        if resume == "always":
-            raise RunFolderError(f"{folder}: no run to resume; leave out --resume always, or correct --out")
-        return
-    if resume == "never":
-        raise RunFolderError(f"{folder}: holds a run already, and --resume is never; give another --out")
-    if earlier["fingerprint"] != fingerprint:
-        raise RunFolderError(
-            f"{folder}: holds a run of other settings or other data (compare its recipe.yaml); "
-            "give another --out, or the same recipe and data"
-        )
-
-
 def _read_complete(folder: Path, prepared: Prepared) -> dict[str, object] | None:
     """run.json of a run of this very plan that is done and exported; None where anything is left to do."""
     content = read_run_json(folder) if folder.is_dir() else None
@@ -247,18 +222,6 @@ def _read_complete(folder: Path, prepared: Prepared) -> dict[str, object] | None
     if counted != len(planned) or not exported or not reported or missing > spared:
         return None
     return content
-
-
-def _default_folder(parent: Path, name: str, fingerprint: str) -> Path:
-    numbers = [
-        int(path.name[len(name) + 1 :]) for path in parent.glob(f"{name}-*") if path.name[len(name) + 1 :].isdigit()
-    ]
-    last = max(numbers, default=0)
-    if last:
-        earlier = read_run_json(parent / f"{name}-{last}")
-        if earlier and earlier["fingerprint"] == fingerprint and earlier.get("status") in ("running", "interrupted"):
-            return parent / f"{name}-{last}"
-    return parent / f"{name}-{last + 1}"
 
 
 def _check_disk(folder: Path, prepared: Prepared) -> None:
@@ -295,23 +258,26 @@ def build_services(
     scene_services = SceneServices(
         settings=recipe.compose,
         seed=recipe.plan.seed,
-        backgrounds=Backgrounds(dataset, recipe.compose.backgrounds),
+        backgrounds=open_backgrounds(recipe, dataset, folder, artifacts),
         sizes=measure_sizes(dataset),
-        harmonizer=build_harmonizer(recipe.compose.harmonization),
+        harmonizer=build_harmonizer(recipe.compose),
         artifacts=artifacts,
         scenes=Ledger(folder / "scenes"),
         executor=executor,
         progress=progress,
         is_stopped=stop.is_set,
     )
+    validators = build_validators(recipe)
     if crews is None:
-        crews = Workshop(recipe, dataset, folder, artifacts, prepared.work.sources, stop, record).build_crews()
+        workshop = Workshop(recipe, dataset, folder, artifacts, prepared.work.sources, stop, record, validators)
+        crews = workshop.build_crews()
     return RunServices(
         recipe=recipe,
         folder=folder,
         dataset=dataset,
         work=prepared.work,
         crews=crews,
+        validators=validators,
         artifacts=artifacts,
         items=Ledger(folder / "items"),
         scene_services=scene_services,

@@ -9,6 +9,7 @@ from ..configs.budget import TokenPrice
 from ..memory.entries import FINISHED, ItemResult
 from .composition import PooledInstance
 from .costs import Ledgered
+from .validating import ValidationTally
 
 LIKENESSES = ("image_text", "image_image")
 """Scores by which a class's own thresholds are set."""
@@ -31,6 +32,7 @@ class Pool:
         self.accepted_by_class: Counter[str] = Counter()
         self.painted_by_class: Counter[str] = Counter()
         self.unreadable_images: set[str] = set()
+        self.validation = ValidationTally()
         self._misses: defaultdict[int, Counter[int]] = defaultdict(Counter)
         self._undecodable: set[int] = set()
 
@@ -61,6 +63,7 @@ class Pool:
         for attempt in attempts:
             self.rejections.update(c["name"] for c in attempt["criteria"] if c["outcome"] != "meet")
             likenesses = {name: attempt["measures"][name] for name in LIKENESSES if name in attempt["measures"]}
+            self.validation.add(attempt)
             if likenesses:
                 self.scores[item["agent"]][item["category_id"]].append(likenesses)
         for instance in result["instances"]:

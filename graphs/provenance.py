@@ -10,7 +10,7 @@ import orjson
 
 from .. import __version__
 from ..data.files import open_atomically
-from ..memory.entries import ItemResult, SceneResult
+from ..memory.entries import Attempt, ItemResult, SceneResult
 
 PROMPT_FACTS: tuple[Literal["prompt", "elements", "rung", "template", "novelty"], ...] = (
     "prompt",
@@ -55,12 +55,21 @@ def _lines(results: Iterable[ItemResult], places: dict[str, list[str]]) -> Itera
                 "seed": attempt["seed"],
                 "round": attempt["round"],
                 "scores": attempt["measures"],
-                "verdict": {"accepted": True, "criteria": attempt["criteria"]},
+                "verdict": _verdict(attempt),
                 "licence": {"source": _licence(result)},
                 "artifact": instance["artifact"],
                 "scenes": places.get(instance["instance_id"], []),
                 "maskwright": __version__,
             }
+
+
+def _verdict(attempt: Attempt) -> dict[str, object]:
+    """What was decided, by measures and judges, and by a person where one was asked."""
+    verdict: dict[str, object] = {"accepted": True, "criteria": attempt["criteria"]}
+    for key in ("opinions", "held", "review"):
+        if key in attempt:
+            verdict[key] = attempt[key]
+    return verdict
 
 
 def _licence(result: ItemResult) -> str:

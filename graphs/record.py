@@ -125,9 +125,10 @@ def tally(work: WorkPlan, pool: Pool) -> dict[str, object]:
     accepted, painted = len(pool.instances), pool.num_painted
     return {
         "items": {"planned": len(work.items), **endings, "spared": pool.num_spared},
-        "images": {"painted": painted, "rejected": painted - accepted},
+        "images": {"painted": painted, "rejected": painted - accepted - pool.validation.waiting},
         "accepted": accepted,
         "yield": round(accepted / painted, 4) if painted else 0.0,
+        "validation": pool.validation.as_json(),
         "costs": pool.costs.as_json(accepted),
         "classes": [
             {
@@ -154,9 +155,11 @@ def hints(recipe: Recipe, work: WorkPlan, pool: Pool, folder: Path, status: Stat
         found.append(f"Stopped because {spent}; the same command with a higher limit goes on.")
     if pool.endings["failed"]:
         found.append(f"{pool.endings['failed']} items failed; their reasons stand in items/. The same command retries.")
+    if waiting := pool.validation.waiting:
+        found.append(f"{waiting} images wait for you: maskwright review {folder}, then the same command goes on.")
     if not work.items:
         found.append(_ask_for_more(recipe.plan))
-    elif not pool.instances and status != "interrupted":
+    elif not pool.instances and not pool.validation.waiting and status != "interrupted":
         worst = ", ".join(name for name, _ in pool.rejections.most_common(2)) or "no usable source"
         limits = " and ".join(f"agents.{agent}.limits" for agent in _agents(recipe))
         found.append(f"Nothing was accepted ({worst}); loosen {limits} and give another --out.")

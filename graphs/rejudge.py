@@ -1,4 +1,4 @@
-"""Judge a run again: other limits and thresholds over the measures that stand in its ledger; nothing is painted.
+"""Judge a run again: other limits, thresholds and vision judges over what stands in its ledger; nothing is painted.
 
 The measures are those of the time of painting. That of `pool_distance_bits` is the distance to what the class had
 then, so two images that are both accepted only now may be nearer to each other than it says.
@@ -30,6 +30,10 @@ SECTIONS = (
     "agents.text_agent.similarity.image_image",
     "agents.image_agent.limits",
     "agents.image_agent.similarity.image_text",
+    "agents.text_agent.validation",
+    "agents.image_agent.validation",
+    "llm.judge",
+    "llm.second_judge",
 )
 """What may change: all that only judges."""
 CHOOSES_SOURCES = "agents.image_agent.limits.min_area_px"
@@ -109,7 +113,8 @@ def _change(folder: Path, old: Recipe, overrides: Sequence[str], data: Path | No
             f"--set {CHOOSES_SOURCES}: it chooses the sources too, which needs more than judging again; "
             "run the recipe with it and another --out"
         )
-    if forbidden := sorted(key for key in changed if not key.startswith(tuple(f"{one}." for one in SECTIONS))):
+    below = tuple(f"{section}." for section in SECTIONS)
+    if forbidden := sorted(key for key in changed if key not in SECTIONS and not key.startswith(below)):
         allowed = ", ".join(f"{section}.*" for section in SECTIONS)
         raise RecipeError(
             f"--set {forbidden[0]}: it needs more than judging again; allowed: {allowed}. "

@@ -1,8 +1,10 @@
 """The run: the graph that a user sees first. `make_wave` runs the agents' graphs, one an item.
 
-read ─> plan ─> make_wave ⟲ ─┬─ finished ─> compose ─┬─ composed ─> export ─> report
-                             ├─ empty ───────────────│───────────────────────────^
-                             └─ stopped ─────────────┴─ stopped ─────────────────^
+read ─> plan ─> check_judges ─> paint_backgrounds ─┐
+   ┌───────────────────────────────────────────────┘
+   └> make_wave ⟲ ─┬─ finished ─> compose ─┬─ composed ─> export ─> report
+                   ├─ empty ───────────────│───────────────────────────^
+                   └─ stopped ─────────────┴─ stopped ─────────────────^
 """
 
 from __future__ import annotations
@@ -16,11 +18,15 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from ..data.files import remove_partials
-from ..memory.entries import FINISHED, ItemResult, WorkItem
+from ..memory.entries import MADE, ItemResult, WorkItem
+from ..memory.ledger import Ledger
+from . import validators
 from .composition import make_scenes
 from .costs import add_costs
 from .crews import AgentGraphs
+from .held import apply_reviews
 from .image_agent import build_image_agent_graph
+from .items import OUTAGES
 from .outputs import export_product, finish
 from .run_services import RunServices
 from .state import RunState
@@ -66,7 +72,29 @@ def read(state: RunState, runtime: Services) -> NoUpdate:
             remove_partials(folder, deep=False)
         services.artifacts.remove_partials()
         services.items.remove_partials()
+        Ledger(services.folder / "backgrounds").remove_partials()
         services.scenes.remove_partials()
+        apply_reviews(services.folder)
+    return {}
+
+
+def check_judges(state: RunState, runtime: Services) -> NoUpdate:
+    """Show the vision judges bad pictures before anything is painted; one that accepts them stops the run."""
+    services = runtime.context
+    with services.record.timed("check"):
+        checks = validators.check_judges(
+            services.validators.values(), validators.real_cut_outs(services.dataset), services.folder / "judges"
+        )
+    for check in checks:
+        services.pool.costs.add(validators.cost_of(check))
+    return {}
+
+
+def paint_backgrounds(state: RunState, runtime: Services) -> NoUpdate:
+    """Have the backgrounds, where they are painted too, before anything is spent on what goes into them."""
+    services = runtime.context
+    with services.record.timed("backgrounds"):
+        services.scene_services.backgrounds.prepare(services.progress, services.stop.is_set)
     return {}
 
 
@@ -93,7 +121,7 @@ def _make_wave(graphs: AgentGraphs, state: RunState, services: RunServices) -> W
     wave = services.work.waves[state["wave"]]
     with services.record.timed("make"):
         stored = {item["item_id"]: services.items.read(item["item_id"]) for item in wave}
-        finished = {item_id for item_id, result in stored.items() if result and result["ending"] in FINISHED}
+        finished = {item_id for item_id, result in stored.items() if result and result["ending"] in MADE}
         needed = []
         for item in wave:
             if item["item_id"] not in finished and _is_spared(item, services):
@@ -183,9 +211,13 @@ def build_run_graph() -> RunGraph:
     graph = StateGraph(RunState, context_schema=RunServices)
     for node in (read, plan, make_wave, compose, export, report):
         graph.add_node(node.__name__, node)
+    for asker in (check_judges, paint_backgrounds):
+        graph.add_node(asker.__name__, asker, retry_policy=OUTAGES)
     graph.add_edge(START, "read")
     graph.add_edge("read", "plan")
-    graph.add_conditional_edges("plan", route_plan, {"work": "make_wave", "empty": "report"})
+    graph.add_conditional_edges("plan", route_plan, {"work": "check_judges", "empty": "report"})
+    graph.add_edge("check_judges", "paint_backgrounds")
+    graph.add_edge("paint_backgrounds", "make_wave")
     graph.add_conditional_edges(
         "make_wave",
         route_wave,

@@ -17,6 +17,7 @@ from .crews import Crew
 from .pool import Pool
 from .record import RunRecord
 from .services import Progress
+from .validating import Validator
 from .work import WorkPlan
 
 
@@ -30,6 +31,8 @@ class RunServices:
     work: WorkPlan
     crews: Mapping[str, Crew]
     """By agent."""
+    validators: Mapping[str, Validator]
+    """By agent."""
     artifacts: ArtifactStore
     items: Ledger[ItemResult]
     scene_services: SceneServices
@@ -37,8 +40,8 @@ class RunServices:
     stop: threading.Event
     record: RunRecord
     dataset_digest: str
-    why: str
-    """Why the I-Agent has the painter and masker that it has, where the recipe left that open."""
+    why: Mapping[str, str]
+    """Why an agent has the painter and masker that it has, by agent that left that open."""
     pool: Pool
     findings: Findings = field(default_factory=Findings)
 

@@ -17,6 +17,7 @@ from ..memory.entries import WorkItem
 from ..tools.protocols import Masked, MaskRequest, Painted, PaintRequest, SourceView, Verdict
 from .lockstep import Meter
 from .state import Recollection
+from .validating import Validator
 from .writing import Captioner, DiversityElements, PromptWriter, Usage
 
 ItemT = TypeVar("ItemT")
@@ -94,12 +95,25 @@ class PictureJudge(Protocol):
     ) -> list[Verdict]: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationServices:
+    """What the validation agent needs, alone or inside a painter's graph."""
+
+    judge: PictureJudge
+    class_scores: Mapping[int, Sequence[Mapping[str, float]]]
+    """Likenesses of all pictures of each class, as they stood when the wave began."""
+    validator: Validator
+    usage: Usage
+    """Of the item; whoever asks a language model adds to it."""
+    artifacts: Artifacts
+
+
 Pair = tuple[ImageRGBA, str]
 """A cut-out and the name of its class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextAgentServices:
+class TextAgentServices(ValidationServices):
     """What the T-Agent needs for one item. `pool_hashes` is the pool as it stood when the wave began.
 
     The batch functions answer this item's requests together with those of its companions (see `lockstep.py`).
@@ -111,19 +125,13 @@ class TextAgentServices:
     elements: ElementsStore
     writer: PromptWriter
     captioner: Captioner | None
-    usage: Usage
-    """Of the item; `elements` and `writer` add to it."""
     meter: Meter
     """Of the item; the batch functions add to it."""
     paint: Callable[[Sequence[PaintRequest]], Sequence[Painted]]
     mask: Callable[[Sequence[MaskRequest]], Sequence[Masked]]
     score: Callable[[Sequence[Pair]], Sequence[Mapping[str, float]]]
     """Dual similarity of each cut-out: `image_text`, and `image_image` where the class has real crops."""
-    judge: PictureJudge
-    artifacts: Artifacts
     pool_hashes: Mapping[int, Sequence[int]]
-    class_scores: Mapping[int, Sequence[Mapping[str, float]]]
-    """Likenesses of all pictures of each class, as they stood when the wave began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +145,10 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageAgentServices:
+class ImageAgentServices(ValidationServices):
     """What the I-Agent needs for one item; the batch functions as the T-Agent's.
 
-    `pool_hashes` and `class_scores` are as they stood when the wave began.
+    `pool_hashes` is as it stood when the wave began.
     """
 
     settings: ImageAgentSettings
@@ -153,16 +161,12 @@ class ImageAgentServices:
     writer: PromptWriter | None
     """None where the painter reads no prompt."""
     captioner: Captioner | None
-    usage: Usage
     meter: Meter
     paint: Callable[[Sequence[PaintRequest]], Sequence[Painted]]
     mask: Callable[[Sequence[MaskRequest]], Sequence[Masked]]
     score: Callable[[Sequence[Variant]], Sequence[Mapping[str, float]]] | None
     """Likenesses of each variant: `source_likeness`, and `image_text` where the class is known. None: not asked."""
-    judge: PictureJudge
-    artifacts: Artifacts
     pool_hashes: Mapping[int, Sequence[int]]
-    class_scores: Mapping[int, Sequence[Mapping[str, float]]]
 
 
 class Executor(Protocol):

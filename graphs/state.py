@@ -23,12 +23,12 @@ class ImageAgentState(TypedDict):
     """Written by `describe` and `revise`, where the painter reads a prompt."""
     source: NotRequired[Source]
     """Written by `cut_out`."""
-    candidate: NotRequired[Attempt]
-    """Written by `paint`; `mask`, `measure` and `judge` complete it."""
+    candidates: NotRequired[list[Attempt]]
+    """Written by `paint`, one; completed by `mask`, `measure` and `validate`."""
     attempts: Annotated[list[Attempt], operator.add]
-    """Written by `judge`, one a round; appended."""
+    """Written by `conclude`, one a round; appended."""
     rounds: Annotated[list[Round], operator.add]
-    """Written by `judge`, one a round, where there is a prompt; appended."""
+    """Written by `conclude`, one a round, where there is a prompt; appended."""
     images_usd: Annotated[float, operator.add]
     """Written by the caller as 0; `paint` adds what a picture costs."""
     unreadable_image: NotRequired[str]
@@ -63,11 +63,11 @@ class TextAgentState(TypedDict):
     writing: NotRequired[Writing]
     """Written by `write_prompts` and `revise_prompt`."""
     candidates: NotRequired[list[Attempt]]
-    """Written by `paint`, one an image; completed by `mask` and `measure`."""
+    """Written by `paint`, one an image; completed by `mask`, `measure` and `validate`."""
     attempts: Annotated[list[Attempt], operator.add]
-    """Written by `judge`, one an image; appended."""
+    """Written by `conclude`, one an image; appended."""
     rounds: Annotated[list[Round], operator.add]
-    """Written by `judge`, one a round; appended."""
+    """Written by `conclude`, one a round; appended."""
     images_usd: Annotated[float, operator.add]
     """Written by the caller as 0; `paint` adds what a round's pictures cost."""
     ending: NotRequired[Ending]

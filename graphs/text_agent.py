@@ -1,10 +1,13 @@
 """The T-Agent: prompts written, painted, judged and rethought (InstaDA, arXiv 2509.02973), with a memory.
 
-recall ─> write_prompts ─> paint ─> mask ─> measure ─> judge ─┬─ enough ────> finish_accepted
-                             ^                                ├─ rethink ───> revise_prompt ─┐
-                             └────────────────────────────────│──────────────────────────────┘
-                                                              ├─ exhausted ─> finish_exhausted
-                                          any node, unrecovered ─> finish_failed
+recall ─> write_prompts ─> paint ─> mask ─> measure ─> validate ─> conclude ─┬─ enough ────> finish_accepted
+                             ^                                               ├─ rethink ───> revise_prompt ─┐
+                             └───────────────────────────────────────────────│──────────────────────────────┘
+                                                                             ├─ held ──────> finish_held
+                                                                             ├─ exhausted ─> finish_exhausted
+                                                         any node, unrecovered ─> finish_failed
+
+`validate` is the validation agent, a graph of its own.
 """
 
 from __future__ import annotations
@@ -31,13 +34,14 @@ from .items import (
     mean_scores,
     missed_limit,
     recover,
-    with_verdict,
 )
 from .pictures import picture_to_png
 from .pool import LIKENESSES
 from .services import TextAgentServices
 from .state import Recollection, TextAgentState
 from .tracing import trace_round
+from .validating import ending_of, is_promising, is_waiting
+from .validation_agent import build_validation_graph
 from .writing import DiversityElements, Feedback, Memory, Written
 
 Services = Runtime[TextAgentServices]
@@ -67,7 +71,7 @@ class CandidatesUpdate(TypedDict):
     candidates: list[Attempt]
 
 
-class JudgeUpdate(TypedDict):
+class ConcludeUpdate(TypedDict):
     attempts: list[Attempt]
     rounds: list[Round]
 
@@ -195,17 +199,9 @@ def measure(state: TextAgentState, runtime: Services) -> CandidatesUpdate:
     }
 
 
-def judge(state: TextAgentState, runtime: Services) -> JudgeUpdate:
-    services, candidates = runtime.context, state["candidates"]
-    whole = [candidate for candidate in candidates if not candidate["criteria"]]
-    earlier = [attempt["measures"] for attempt in state["attempts"]]
-    verdicts = iter(
-        services.judge.judge(
-            [candidate["measures"] for candidate in whole],
-            [*services.class_scores.get(state["item"]["category_id"], ()), *earlier],
-        )
-    )
-    attempts = [one if one["criteria"] else with_verdict(one, next(verdicts)) for one in candidates]
+def conclude(state: TextAgentState, runtime: Services) -> ConcludeUpdate:
+    """Put down the round: its images with their verdicts, and what the writer is told of them."""
+    services, attempts = runtime.context, state["candidates"]
     told = _to_round(state, attempts)
     trace_round(
         state["item"]["category"], told, (str(services.artifacts.path(attempt["artifact"])) for attempt in attempts)
@@ -213,13 +209,14 @@ def judge(state: TextAgentState, runtime: Services) -> JudgeUpdate:
     return {"attempts": attempts, "rounds": [told]}
 
 
-def route_verdict(state: TextAgentState, runtime: Services) -> Literal["enough", "rethink", "exhausted"]:
+def route_verdict(state: TextAgentState, runtime: Services) -> Literal["enough", "rethink", "held", "exhausted"]:
     """Kept share decides; the budget ends the loop, and what was kept by then stays (Prompt Rethink)."""
     settings, last = runtime.context.settings, state["rounds"][-1]
-    if last["num_kept"] >= settings.min_yield * last["num_painted"]:
-        return "enough"
-    if state["round"] < settings.max_rounds:
+    is_enough = last["num_kept"] >= settings.min_yield * last["num_painted"]
+    if not is_enough and state["round"] < settings.max_rounds:
         return "rethink"
+    if any(is_waiting(attempt) for attempt in state["attempts"]):
+        return "held"
     return "enough" if any(attempt["accepted"] for attempt in state["attempts"]) else "exhausted"
 
 
@@ -249,9 +246,14 @@ def finish_accepted(state: TextAgentState) -> FinishUpdate:
     return {"ending": "accepted"}
 
 
+def finish_held(state: TextAgentState) -> FinishUpdate:
+    """Until a person has decided; what was kept without them counts already."""
+    return {"ending": "held"}
+
+
 def finish_exhausted(state: TextAgentState) -> FinishUpdate:
-    """Without a picture that passed, unless an earlier round kept one."""
-    return {"ending": "accepted" if any(attempt["accepted"] for attempt in state["attempts"]) else "exhausted"}
+    """Without a picture that passed, unless an earlier round kept one, or a person is asked about one."""
+    return {"ending": ending_of(state["attempts"])}
 
 
 def finish_failed(state: TextAgentState) -> FinishUpdate:
@@ -264,20 +266,26 @@ def build_text_agent_graph() -> TextAgentGraph:
     graph.set_node_defaults(error_handler=recover)  # type: ignore[arg-type, unused-ignore]  # the stubs lack NodeError
     for asker in (write_prompts, paint, revise_prompt):
         graph.add_node(asker.__name__, asker, retry_policy=OUTAGES)
-    for node in (recall, mask, measure, judge, finish_accepted, finish_exhausted, finish_failed):
+    for node in (recall, mask, measure, conclude, finish_accepted, finish_held, finish_exhausted, finish_failed):
         graph.add_node(node.__name__, node)
+    graph.add_node("validate", build_validation_graph())
     graph.add_edge(START, "recall")
     for first, second in (("recall", "write_prompts"), ("write_prompts", "paint"), ("paint", "mask")):
         graph.add_edge(first, second)
-    graph.add_edge("mask", "measure")
-    graph.add_edge("measure", "judge")
+    for first, second in (("mask", "measure"), ("measure", "validate"), ("validate", "conclude")):
+        graph.add_edge(first, second)
     graph.add_conditional_edges(
-        "judge",
+        "conclude",
         route_verdict,
-        {"enough": "finish_accepted", "rethink": "revise_prompt", "exhausted": "finish_exhausted"},
+        {
+            "enough": "finish_accepted",
+            "rethink": "revise_prompt",
+            "held": "finish_held",
+            "exhausted": "finish_exhausted",
+        },
     )
     graph.add_edge("revise_prompt", "paint")
-    for ending in ("finish_accepted", "finish_exhausted", "finish_failed"):
+    for ending in ("finish_accepted", "finish_held", "finish_exhausted", "finish_failed"):
         graph.add_edge(ending, END)
     return graph.compile()
 
@@ -293,7 +301,7 @@ def _memory_of(recalled: Recollection) -> Memory:
 
 
 def _to_writing(written: Written, elements: list[str], cosine: float, captions: tuple[str, ...] | list[str]) -> Writing:
-    return {
+    writing: Writing = {
         "prompt": written.prompt,
         "elements": elements,
         "rung": written.rung,
@@ -302,6 +310,9 @@ def _to_writing(written: Written, elements: list[str], cosine: float, captions: 
         "novelty": round(1 - cosine, 4),
         "captions": list(captions),
     }
+    if written.fields:
+        writing["fields"] = dict(written.fields)
+    return writing
 
 
 def _to_round(state: TextAgentState, attempts: list[Attempt]) -> Round:
@@ -311,7 +322,7 @@ def _to_round(state: TextAgentState, attempts: list[Attempt]) -> Round:
         "round": state["round"],
         "strength": state["strength"],
         "num_painted": len(attempts),
-        "num_kept": sum(attempt["accepted"] for attempt in attempts),
+        "num_kept": sum(is_promising(attempt) for attempt in attempts),
         "scores": mean_scores(attempts, LIKENESSES),
         "reasons": frequent_reasons(attempts),
     }

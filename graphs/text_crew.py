@@ -21,6 +21,7 @@ from .similarity import DualSimilarity
 from .state import TextAgentState
 from .text_agent import TextAgentGraph
 from .tracing import traced_as
+from .validating import Validator
 from .writing import Captioner, PromptWriter, Usage
 
 
@@ -36,6 +37,7 @@ class TextCrew:
     masker: Masker
     similarity: DualSimilarity
     judge: PictureJudge
+    validator: Validator
     memory: RunMemory
     elements: ElementsStore
     writer: PromptWriter
@@ -66,6 +68,7 @@ class TextCrew:
             mask=Batched(self.masker.mask, lockstep, place, meter),
             score=Batched(self.similarity.score, lockstep, place, meter),
             judge=self.judge,
+            validator=self.validator,
             artifacts=self.artifacts,
             pool_hashes=pool.hashes,
             class_scores=pool.scores["text_agent"],

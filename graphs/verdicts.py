@@ -9,26 +9,28 @@ from pathlib import Path
 from ..configs.agents import AgentsSettings
 from ..data.export import MARKER
 from ..memory.artifacts import breaking_the_run
-from ..memory.entries import FINISHED, Attempt, Instance, ItemResult, Round, WorkItem
+from ..memory.entries import Attempt, ItemResult, WorkItem
 from ..tools.judging.class_judge import VariantJudge
 from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.protocols import Verdict
-from . import image_agent, text_crew
 from .composition import make_scenes
-from .items import frequent_reasons, rejection, with_verdict
+from .costs import add_costs
+from .crews import to_cost
+from .held import with_attempts
+from .items import with_verdict
+from .lockstep import Meter
 from .record import read_run_json
 from .run_services import RunServices
 from .services import Artifacts
+from .validating import Validator
+from .validators import check_judges, real_cut_outs
+from .writing import Usage
 
 REJUDGING = "rejudging"
 """Key of run.json, with the number of instances before, until a rejudge is through."""
 UNMEASURED = frozenset({"painted", "mask"})
 """Criteria of what is no picture, or shows nothing: it has no measures that other limits could judge."""
 
-TO_INSTANCE: dict[str, Callable[[WorkItem, Attempt, Artifacts], Instance]] = {
-    "text_agent": text_crew.to_instance,
-    "image_agent": image_agent.to_instance,
-}
 ClassJudge = Callable[[Sequence[Mapping[str, float]]], list[Verdict]]
 """Judges the measures of all images of one class together."""
 
@@ -48,6 +50,7 @@ def judge_again(services: RunServices) -> None:
         BrokenRunError: the disk is full or not writable, or an entry is damaged.
         ImageDecodeError: the artifact of an image that is accepted now is missing or damaged.
     """
+    check_judges(services.validators.values(), real_cut_outs(services.dataset), services.folder / "judges")
     judges = _build_judges(services.recipe.agents)
     classes: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     for item_id in sorted(services.items.ids()):
@@ -56,7 +59,8 @@ def judge_again(services: RunServices) -> None:
     services.progress.start("judge", sum(map(len, classes.values())))
     for (agent, _), item_ids in classes.items():
         results = list(_read(services, item_ids))
-        for before, after in zip(results, judge_class(results, judges[agent], services.artifacts), strict=True):
+        judged = judge_class(results, judges[agent], services.validators[agent], services.artifacts)
+        for before, after in zip(results, judged, strict=True):
             if after != before:
                 services.items.write(after["item"]["item_id"], after)
             services.progress.advance("judge")
@@ -86,50 +90,45 @@ def _build_judges(agents: AgentsSettings) -> dict[str, ClassJudge]:
     return judges
 
 
-def judge_class(results: Sequence[ItemResult], judge: ClassJudge, artifacts: Artifacts) -> Iterator[ItemResult]:
+def judge_class(
+    results: Sequence[ItemResult], judge: ClassJudge, validator: Validator, artifacts: Artifacts
+) -> Iterator[ItemResult]:
     """The results of one agent and class with new verdicts, and all that follows from them, in order.
 
-    Failed and held items stay that, without instances. New instances get their artifacts.
+    Vision judges are asked only about what the measures let pass and they have not seen. Failed items stay that,
+    without instances. New instances get their artifacts.
+
+    Raises:
+        LanguageModelError: a judge cannot be asked, or gives no answer that fits.
+        BrokenRunError: the judges have rejected too many pictures in a row.
     """
     measured = [a["measures"] for result in results for a in result["attempts"] if _is_measured(a)]
     verdicts = iter(judge(measured))
     for result in results:
-        attempts = [with_verdict(a, next(verdicts)) if _is_measured(a) else a for a in result["attempts"]]
-        yield _with_attempts(result, attempts, artifacts)
+        usage = Usage()
+        attempts = []
+        for attempt in result["attempts"]:
+            if _is_measured(attempt):
+                attempt = _validate(with_verdict(attempt, next(verdicts)), result["item"], validator, artifacts, usage)
+            attempts.append(attempt)
+        judged = with_attempts(result, attempts, artifacts)
+        yield {**judged, "cost": add_costs(judged["cost"], to_cost(usage, Meter(), 0.0))} if usage.calls else judged
+
+
+def _validate(attempt: Attempt, item: WorkItem, validator: Validator, artifacts: Artifacts, usage: Usage) -> Attempt:
+    """An image's measures' verdict with what its judges say, as the validation agent weighs them."""
+    known = attempt.get("opinions", [])
+    without: Attempt = {**attempt}
+    for key in ("opinions", "held"):
+        without.pop(key, None)  # type: ignore[misc]
+    if attempt["accepted"] and validator.judges:
+        picture = artifacts.get_image(attempt["artifact"])
+        without["opinions"] = validator.look(picture, item["category"], usage, known)
+    return validator.weigh(without, item["item_id"])
 
 
 def _is_measured(attempt: Attempt) -> bool:
     return not any(criterion["name"] in UNMEASURED for criterion in attempt["criteria"])
-
-
-def _with_attempts(result: ItemResult, attempts: list[Attempt], artifacts: Artifacts) -> ItemResult:
-    """A result with other verdicts of its images. A reason that came of no verdict stays."""
-    known = {(instance["round"], instance["index"]): instance for instance in result["instances"]}
-    kept = [attempt for attempt in attempts if attempt["accepted"] and result["ending"] in FINISHED]
-    make_instance = TO_INSTANCE[result["item"]["agent"]]
-    judged: ItemResult = {
-        **result,
-        "attempts": attempts,
-        "rounds": [_recounted(one, attempts) for one in result["rounds"]],
-        "instances": [
-            known.get((attempt["round"], attempt["index"])) or make_instance(result["item"], attempt, artifacts)
-            for attempt in kept
-        ],
-    }
-    if result["ending"] in FINISHED:
-        judged["ending"] = "accepted" if kept else "exhausted"
-    if result["reason"] in ("", rejection(result["rounds"], result["attempts"])):
-        judged["reason"] = "" if kept else rejection(judged["rounds"], attempts)
-    return judged
-
-
-def _recounted(told: Round, attempts: Sequence[Attempt]) -> Round:
-    own = [attempt for attempt in attempts if attempt["round"] == told["round"]]
-    return {
-        **told,
-        "num_kept": sum(attempt["accepted"] for attempt in own),
-        "reasons": frequent_reasons(own),
-    }
 
 
 def _withdraw_product(services: RunServices) -> None:

@@ -27,6 +27,7 @@ from .remembering import RunMemory
 from .similarity import ClassCrops, DualSimilarity, VariantSimilarity
 from .sources import DatasetSources, rank_sources
 from .text_crew import TextCrew
+from .validating import Validator
 from .writers import build_captioner, build_writer
 
 
@@ -51,6 +52,8 @@ class Workshop:
     """Rows that each class's items start from, by category id."""
     stop: threading.Event
     record: RunRecord
+    validators: Mapping[str, Validator]
+    """By agent."""
 
     def build_crews(self) -> dict[str, Crew]:
         """By agent.
@@ -83,6 +86,7 @@ class Workshop:
             masker=build_masker(settings, scorer, "image_agent"),
             similarity=similarity,
             judge=VariantJudge(settings.limits, settings.similarity),
+            validator=self.validators["image_agent"],
             sources=sources,
             source_rows=self.source_rows,
             writer=build_writer(llm, reader, seed) if reader else None,
@@ -93,7 +97,7 @@ class Workshop:
     def _text_crew(self, settings: TextAgentSettings, sources: DatasetSources) -> TextCrew:
         recipe = self.recipe
         painter = build_text_painter(settings)
-        writer = build_writer(recipe.llm, painter, recipe.plan.seed)
+        writer = build_writer(recipe.llm, painter, recipe.plan.seed, settings.prompt_style)
         scorer = build_text_scorer(settings.similarity.text)
         crops = ClassCrops(
             embedder=build_image_embedder(settings.similarity.image),
@@ -110,6 +114,7 @@ class Workshop:
             masker=build_masker(settings, scorer),
             similarity=DualSimilarity(scorer, crops),
             judge=PaintedJudge(settings.limits, settings.similarity),
+            validator=self.validators["text_agent"],
             memory=self._memory(painter.name),
             elements=ElementsLedger(Ledger(self.folder / "elements"), writer),
             writer=writer,

@@ -9,7 +9,7 @@ import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
@@ -108,7 +108,10 @@ class Written:
     prompt: str
     rung: str
     version: str
-    shortened: Literal["", "by the writer", "cut"] = ""
+    shortened: str = ""
+    """How it was made to fit the text encoder; empty: it fitted."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """What it is made of, by name, where it was written in fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,8 @@ class PromptWriter:
     max_repairs: int
     count_tokens: Callable[[str], int]
     max_tokens: int | None
+    question: Template | None = None
+    """What a first prompt is asked with, in place of the built-in template `writer`."""
     invoke: Invoke = invoke_alone
     """Carries out the writer's calls."""
 
@@ -207,7 +212,7 @@ class PromptWriter:
     def write(self, category: str, elements: Sequence[str], memory: Memory, usage: Usage) -> Written:
         """A first prompt; raises LanguageModelError."""
         values = {"category": category, "subject": describe(elements), "memory": memory}
-        return self._ask(load_template("writer"), values, compose_prompt(elements), "", usage)
+        return self._ask(self.question or load_template("writer"), values, compose_prompt(elements), "", usage)
 
     def revise(
         self, category: str, prompt: str, elements: Sequence[str], feedback: Feedback, memory: Memory, usage: Usage

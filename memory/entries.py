@@ -55,6 +55,7 @@ class Review(TypedDict):
     item_id: str
     round: int
     index: int
+    artifact: str
     keep: bool
     reviewer: str
     """As they called themselves; may be empty."""
@@ -62,9 +63,9 @@ class Review(TypedDict):
     """When, ISO 8601, UTC."""
 
 
-def review_id(item_id: str, round_number: int, index: int) -> str:
-    """Id of the review of one image."""
-    return f"{item_id}-r{round_number}-{index}"
+def review_id(item_id: str, image: Attempt | Review) -> str:
+    """Id of the review of one image; an item that is made anew has other images, with ids of their own."""
+    return f"{item_id}-r{image['round']}-{image['index']}-{image['artifact'][:12]}"
 
 
 class Attempt(TypedDict):
@@ -122,6 +123,8 @@ class Writing(TypedDict):
     """1 minus the cosine to the nearest remembered prompt of the class; 1 where none is remembered."""
     captions: list[str]
     """What a vision model saw in the pictures of the round before."""
+    fields: NotRequired[dict[str, str]]
+    """What the prompt is made of, by name, where it was written in fields."""
 
 
 class Round(Writing):
@@ -215,3 +218,27 @@ class SceneResult(TypedDict):
     dropped_originals: list[int]
     unplaced: list[str]
     unreadable_backgrounds: list[str]
+    harmonization: NotRequired[str]
+    """By which harmonizer; `none` also in the control scenes of `compose.unharmonized_share`."""
+
+
+class PlantedEntry(TypedDict):
+    """A picture that is bad on purpose, and what a vision judge said of it."""
+
+    kind: str
+    """What is wrong with it."""
+    category: str
+    """What it was shown as."""
+    opinion: OpinionEntry | None
+    """None: no answer fitted."""
+
+
+class JudgeEntry(TypedDict):
+    """How a vision judge did on pictures that are bad on purpose."""
+
+    judge: str
+    version: str
+    planted: list[PlantedEntry]
+    calls: int
+    input_tokens: int
+    output_tokens: int

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from text_crew import build_writer
 from text_helpers import ScriptedChat, ScriptedTextPainter
+from vision_helpers import build_validator
 
 from maskwright.configs.image_agent import ImageAgentSettings
 from maskwright.data.records import ImageRGBA
@@ -141,6 +142,7 @@ def build_crew(folder: Path, painter: ScriptedSourcePainter, **changes: object) 
         masker=BoxMasker(),
         similarity=None,
         judge=VariantJudge(SETTINGS.limits, SETTINGS.similarity),
+        validator=build_validator(),
         sources=OneSource(),
         source_rows={3: (0,)},
         writer=None,

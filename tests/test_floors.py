@@ -24,8 +24,10 @@ FLOORS = {
     "graphs": 4,
     "serving": 5,
     "learning": 5,
+    "cli_options": 6,
     "console": 6,
-    "cli": 7,
+    "cli_judging": 7,
+    "cli": 8,
 }
 ONLY_GRAPHS_AND_ABOVE = {"langgraph"}
 
@@ -97,6 +99,7 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
         *(ROOT / "configs" / "quickstart" / name for name in ("annotations.json", "README.md")),
     ]
     data += [*(ROOT / "evaluation").glob("*.jinja"), *(ROOT / "graphs" / "prompts").glob("*.md"), ROOT / "py.typed"]
+    data += [*(ROOT / "serving" / "review_page").iterdir()]
     data += [path for path in (ROOT / "models" / "weights").rglob("*") if path.is_file()]
     expected |= {f"maskwright/{path.relative_to(ROOT).as_posix()}" for path in data}
     assert packed == expected

@@ -15,6 +15,7 @@ import pytest
 from pycocotools.coco import COCO
 from run_helpers import QUICK, snapshot
 from text_helpers import ScriptedTextPainter, draw, register
+from vision_helpers import build_validator
 
 from maskwright import cli
 from maskwright.configs.recipe import load_recipe
@@ -330,7 +331,7 @@ def test_a_reason_that_came_of_no_verdict_stays() -> None:
         "instances": [],
         "rounds": [],
     }
-    [judged] = verdicts.judge_class([broken], lambda measures: [], ArtifactStore(Path()))  # type: ignore[list-item]
+    [judged] = verdicts.judge_class([broken], lambda measures: [], build_validator(), ArtifactStore(Path()))  # type: ignore[list-item]
     assert judged == broken
 
 

@@ -285,7 +285,7 @@ def test_state_holds_json_and_no_pixels(tmp_path: Path) -> None:
     crew = build_crew(tmp_path, ScriptedTextPainter([poor, poor, good]))
     graphs = AgentGraphs(Watched(), build_image_agent_graph())  # type: ignore[arg-type]
     [result] = list(crew.make(graphs, [build_item()], Pool(), lambda made: made))
-    assert (result["ending"], len(states)) == ("accepted", 13)
+    assert (result["ending"], len(states)) == ("accepted", 15)
     for state in states:
         assert len(json.dumps(state, allow_nan=False)) < 20_000
 

@@ -49,8 +49,9 @@ def tools_of(recipe: str, root: Path, *overrides: str) -> dict[str, BaseTool]:
         ("text_agent", [], {"write_prompt", "generate_image"}),
         ("instances", [], {"vary_instance"}),
         ("instances", [INPAINTING], {"vary_instance", "edit_region"}),
+        ("gen_n_val", [], {"write_prompt", "generate_image"}),
     ],
-    ids=["instada", "text_agent", "instances", "inpainting"],
+    ids=["instada", "text_agent", "instances", "inpainting", "painter left open"],
 )
 def test_a_recipe_offers_what_it_has(tmp_path: Path, recipe: str, overrides: list[str], more: set[str]) -> None:
     assert tools_of(recipe, tmp_path / "neu ü", *overrides).keys() == EVERYWHERE | more

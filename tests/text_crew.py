@@ -13,6 +13,7 @@ from text_helpers import (
     ScriptedSimilarity,
     ScriptedTextPainter,
 )
+from vision_helpers import build_validator
 
 from maskwright.configs.agents import TextAgentSettings
 from maskwright.graphs.crews import AgentGraphs
@@ -89,6 +90,7 @@ def build_crew(
         masker=ScriptedMasker(),
         similarity=ScriptedSimilarity(),  # type: ignore[arg-type]
         judge=PaintedJudge(SETTINGS.limits, SETTINGS.similarity),
+        validator=build_validator(run_seed=SEED),
         memory=ScriptedMemory(),  # type: ignore[arg-type]
         elements=ElementsLedger(Ledger(folder / "elements"), writer),
         writer=writer,
