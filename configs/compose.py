@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .backgrounds import GeneratedSettings
 from .diffusion import PipelineSettings
+from .validation import ValidationSettings
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -57,6 +58,10 @@ class ComposeSettings(BaseModel):
     diffusion: SeamDiffusionSettings | None = Field(None, description="settings of the harmonizer `diffusion`")
     unharmonized_share: Ratio = Field(
         default=0.0, description="random share of the scenes that is pasted hard all the same, as a control"
+    )
+    validation: ValidationSettings | None = Field(
+        default=None,
+        description="vision judges (`llm.judge`) look at every scene too; what one rejects is composed anew elsewhere",
     )
     instances_per_scene: tuple[Count, Count] = Field(
         default=(1, 5), description="fewest and most instances pasted in a scene"

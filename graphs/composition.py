@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -16,12 +16,13 @@ from ..data.masks import segmentation_to_json
 from ..data.records import Annotation, ImageRecord, ImageRGB
 from ..errors import BrokenRunError, ImageDecodeError
 from ..memory.artifacts import ArtifactStore
-from ..memory.entries import JsonSegmentation, SceneInstance, SceneResult
+from ..memory.entries import Cost, JsonSegmentation, SceneInstance, SceneResult
 from ..memory.ledger import Ledger
 from ..tools.composing.harmonization import HardPaste, Harmonizer, Seam
 from ..tools.composing.placement import SizeStatistics
 from ..tools.composing.scene import CutOut, Scene, SceneAnnotation, ScenePlan, compose_scene, plan_scenes
 from .backgrounds import Backgrounds
+from .scene_validation import SceneJudges
 from .services import Executor, Progress
 
 CONTROL_STREAM = 1
@@ -55,39 +56,56 @@ class SceneServices:
     executor: Executor
     progress: Progress
     is_stopped: Callable[[], bool]
+    judges: SceneJudges
 
 
 def make_scenes(pool: Sequence[PooledInstance], services: SceneServices) -> list[str]:
-    """Place every instance; returns the scene ids in order. Scenes that stand in the ledger are not made again.
+    """Place every instance; returns the ids of the accepted scenes. Those that stand in the ledger are not made again.
 
-    Backgrounds that are yet to be made are made first, if there is anything to place. Scenes of an earlier pool,
-    which nothing refers to any more, are removed.
+    What a rejected scene held is placed anew, like what found no place. Backgrounds that are yet to be made are made
+    first, if there is anything to place. Scenes of an earlier pool, which nothing refers to any more, are removed.
+
+    Raises:
+        LanguageModelError: a vision judge cannot be asked.
+        BrokenRunError: no background can be made or read, or the disk is full.
     """
     if pool and not services.is_stopped():
         services.backgrounds.prepare(services.progress, services.is_stopped)
     by_id = {instance.instance_id: instance for instance in pool}
-    scene_ids: list[str] = []
+    made: dict[str, _Made] = {}
     open_ids = list(by_id)
     for deal in range(MAX_DEALS):
         if not open_ids or services.is_stopped():
             break
         plans = _deal(by_id, open_ids, services, deal)
-        named = [(_scene_id(len(scene_ids) + i, plan), plan) for i, plan in enumerate(plans)]
-        services.progress.start("compose", len(scene_ids) + len(named))
-        open_ids = []
-        done = {scene_id: _reread(scene_id, services) for scene_id, _ in named}
-        todo = [pair for pair in named if done[pair[0]] is None]
-        for _ in range(len(scene_ids) + len(named) - len(todo)):
+        named = {_scene_id(len(made) + i, plan): plan for i, plan in enumerate(plans)}
+        services.progress.start("compose", len(made) + len(named))
+        found = {scene_id: _reread(scene_id, plan, services) for scene_id, plan in named.items()}
+        todo = [(scene_id, plan) for scene_id, plan in named.items() if found[scene_id] is None]
+        for _ in range(len(made) + len(named) - len(todo)):
             services.progress.advance("compose", "placed")
-        for scene_id, unplaced in services.executor.map(partial(_make_scene, by_id, services), todo):
-            done[scene_id] = unplaced
+        for scene_id, new in services.executor.map(partial(_make_scene, by_id, services), todo):
+            found[scene_id] = new
             services.progress.advance("compose", "placed")
-        for scene_id, _ in named:
-            open_ids += done[scene_id] or []
-            scene_ids.append(scene_id)
+        made |= {scene_id: one for scene_id in named if (one := found[scene_id]) is not None}
+        open_ids = [open_id for scene_id in named if scene_id in made for open_id in made[scene_id].unplaced]
     if not services.is_stopped():
-        _remove_stale(services, set(scene_ids))
-    return scene_ids
+        _remove_stale(services, set(made))
+    return [scene_id for scene_id, one in made.items() if one.accepted]
+
+
+class _Made(NamedTuple):
+    accepted: bool
+    unplaced: Sequence[str]
+    """Instances to be placed elsewhere: all of them, where the scene is rejected."""
+
+
+def scene_costs(scenes: Ledger[SceneResult]) -> Iterator[Cost]:
+    """What judges' looks at each scene cost, the rejected ones too."""
+    for scene_id in scenes.ids():
+        scene = scenes.read(scene_id)
+        if scene is not None and "cost" in scene:
+            yield scene["cost"]
 
 
 def _deal(
@@ -106,16 +124,22 @@ def _scene_id(index: int, plan: ScenePlan) -> str:
     return f"scene-{index:06d}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
-def _reread(scene_id: str, services: SceneServices) -> list[str] | None:
+def _reread(scene_id: str, plan: ScenePlan, services: SceneServices) -> _Made | None:
     scene = services.scenes.read(scene_id)
     if scene is None or not services.artifacts.path(scene["artifact"]).is_file():
         return None
-    return scene["unplaced"]
+    return _to_made(scene, plan)
+
+
+def _to_made(scene: SceneResult, plan: ScenePlan) -> _Made:
+    if scene.get("rejected", False):
+        return _Made(False, plan.instance_ids)
+    return _Made(True, scene["unplaced"])
 
 
 def _make_scene(
     by_id: dict[str, PooledInstance], services: SceneServices, named: tuple[str, ScenePlan]
-) -> tuple[str, list[str]]:
+) -> tuple[str, _Made]:
     scene_id, plan = named
     is_control = is_unharmonized(plan, services.settings.unharmonized_share)
     record, image, originals, unreadable = _open_background(services.backgrounds, plan.background_index)
@@ -141,8 +165,12 @@ def _make_scene(
         "unreadable_backgrounds": unreadable,
         "harmonization": "none" if is_control else services.settings.harmonization,
     }
+    if services.judges.judges and result["instances"]:
+        pasted = [one["category_id"] for one in result["instances"] if one["origin"] == "synthetic"]
+        verdict = services.judges.look(scene.image_rgb, pasted)
+        result |= {"rejected": not verdict.accepted, "opinions": verdict.opinions, "cost": verdict.cost}
     services.scenes.write(scene_id, result)
-    return scene_id, result["unplaced"]
+    return scene_id, _to_made(result, plan)
 
 
 def is_unharmonized(plan: ScenePlan, share: float) -> bool:

@@ -8,8 +8,21 @@ from dataclasses import dataclass, field
 
 from ..configs.budget import BudgetSettings, TokenPrice
 from ..memory.entries import Cost
+from .lockstep import Meter
+from .writing import Usage
 
 TOKENS_PER_PRICE = 1_000_000
+
+
+def to_cost(usage: Usage, meter: Meter, images_usd: float) -> Cost:
+    """What an item cost, as the ledger keeps it."""
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "images_usd": images_usd,
+        "device_seconds": round(meter.seconds, 4),
+    }
 
 
 def add_costs(first: Cost, second: Cost) -> Cost:

@@ -18,7 +18,7 @@ from .lockstep import Batched, Lockstep, Meter
 from .pool import Pool
 from .state import ImageAgentState, TextAgentState
 from .text_agent import TextAgentGraph
-from .writing import PromptWriter, Usage
+from .writing import PromptWriter
 
 Keep = Callable[[ItemResult], ItemResult]
 """Makes a result durable and hands it on."""
@@ -90,17 +90,6 @@ def batched_writer(writer: PromptWriter, lockstep: Lockstep, place: int) -> Prom
         return reply
 
     return replace(writer, invoke=invoke)
-
-
-def to_cost(usage: Usage, meter: Meter, images_usd: float) -> Cost:
-    """What an item cost, as the ledger keeps it."""
-    return {
-        "calls": usage.calls,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "images_usd": images_usd,
-        "device_seconds": round(meter.seconds, 4),
-    }
 
 
 def kept_attempts(state: ImageAgentState | TextAgentState) -> list[Attempt]:

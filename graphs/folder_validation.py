@@ -21,7 +21,7 @@ from ..models.fetch import locate_model
 from ..tools.judging.registry import build_text_scorer
 from ..tools.masking.registry import build_photograph_masker
 from .checkup import models_named
-from .crews import to_cost
+from .costs import to_cost
 from .executor import ThreadExecutor
 from .folder_outputs import finish_folder
 from .folder_pictures import FolderPicture, PictureMeasurer, find_pictures, judge_of, to_instance

@@ -10,7 +10,8 @@ from typing import cast
 from ..configs.image_agent import ImageAgentSettings
 from ..memory.entries import ItemResult, WorkItem
 from ..tools.protocols import Masker, SourcePainter
-from .crews import AgentGraphs, Keep, batched_writer, kept_attempts, to_cost, to_result
+from .costs import to_cost
+from .crews import AgentGraphs, Keep, batched_writer, kept_attempts, to_result
 from .image_agent import ImageAgentGraph, to_instance
 from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
 from .pool import Pool

@@ -34,7 +34,7 @@ from .run_folder import Resume, check_folder, check_resume, default_folder
 from .run_services import RunServices
 from .services import Progress
 from .tracing import langsmith_tracing, traced_run
-from .validators import build_validators
+from .validators import build_scene_judges, build_validators
 from .verdicts import judge_again, read_rejudging
 from .work import WorkPlan, plan_work
 from .workshop import Workshop, knows_class
@@ -266,6 +266,7 @@ def build_services(
         executor=executor,
         progress=progress,
         is_stopped=stop.is_set,
+        judges=build_scene_judges(recipe, dataset),
     )
     validators = build_validators(recipe)
     if crews is None:

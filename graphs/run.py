@@ -21,7 +21,7 @@ from ..data.files import remove_partials
 from ..memory.entries import MADE, ItemResult, WorkItem
 from ..memory.ledger import Ledger
 from . import validators
-from .composition import make_scenes
+from .composition import make_scenes, scene_costs
 from .costs import add_costs
 from .crews import AgentGraphs
 from .held import apply_reviews
@@ -179,6 +179,9 @@ def compose(state: RunState, runtime: Services) -> ComposeUpdate:
     services = runtime.context
     with services.record.timed("compose"):
         services.record.scene_ids = make_scenes(services.pool.instances, services.scene_services)
+        if services.scene_services.judges.judges:
+            for cost in scene_costs(services.scenes):
+                services.pool.costs.add(cost)
     return {"num_scenes": len(services.record.scene_ids), "stopped": services.stop.is_set()}
 
 
@@ -209,9 +212,9 @@ def build_run_graph() -> RunGraph:
         return _make_wave(AgentGraphs(text_agent, image_agent), state, runtime.context)
 
     graph = StateGraph(RunState, context_schema=RunServices)
-    for node in (read, plan, make_wave, compose, export, report):
+    for node in (read, plan, make_wave, export, report):
         graph.add_node(node.__name__, node)
-    for asker in (check_judges, paint_backgrounds):
+    for asker in (check_judges, paint_backgrounds, compose):
         graph.add_node(asker.__name__, asker, retry_policy=OUTAGES)
     graph.add_edge(START, "read")
     graph.add_edge("read", "plan")

@@ -12,7 +12,8 @@ from ..memory.entries import Attempt, Instance, ItemResult, WorkItem
 from ..tools.cutouts import crop_to_mask
 from ..tools.judging.painted import painted_hash
 from ..tools.protocols import Masker, TextPainter
-from .crews import AgentGraphs, Keep, batched_writer, kept_attempts, to_cost, to_result
+from .costs import to_cost
+from .crews import AgentGraphs, Keep, batched_writer, kept_attempts, to_result
 from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
 from .pool import Pool
 from .remembering import RunMemory

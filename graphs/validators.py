@@ -19,6 +19,7 @@ from ..memory.entries import Cost, JudgeEntry, no_cost
 from ..memory.ledger import Ledger
 from .judges import build_judges, check_judge
 from .planted import plant
+from .scene_validation import SceneJudges
 from .sources import DatasetSources, rank_sources
 from .validating import Streak, Validator
 
@@ -47,6 +48,13 @@ def build_validators(recipe: Recipe) -> dict[str, Validator]:
         )
         for agent, settings in validation_of(recipe.agents).items()
     }
+
+
+def build_scene_judges(recipe: Recipe, dataset: Dataset) -> SceneJudges:
+    """Those who look at scenes, by `compose.validation`; raises as `build_validators`."""
+    settings = recipe.compose.validation
+    judges = build_judges(recipe.llm, settings, recipe.plan.seed) if settings is not None else ()
+    return SceneJudges(judges, {category.category_id: category.name for category in dataset.categories})
 
 
 def check_judges(

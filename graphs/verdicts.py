@@ -14,8 +14,7 @@ from ..tools.judging.class_judge import VariantJudge
 from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.protocols import Verdict
 from .composition import make_scenes
-from .costs import add_costs
-from .crews import to_cost
+from .costs import add_costs, to_cost
 from .held import with_attempts
 from .items import with_verdict
 from .lockstep import Meter

@@ -218,6 +218,11 @@ class SceneResult(TypedDict):
     dropped_originals: list[int]
     unplaced: list[str]
     unreadable_backgrounds: list[str]
+    rejected: NotRequired[bool]
+    """By vision judges, where any looked; it is no part of the data set then."""
+    opinions: NotRequired[list[OpinionEntry]]
+    cost: NotRequired[Cost]
+    """Of the judges' looks."""
     harmonization: NotRequired[str]
     """By which harmonizer; `none` also in the control scenes of `compose.unharmonized_share`."""
 

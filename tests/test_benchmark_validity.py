@@ -100,7 +100,7 @@ def test_figures_count_what_they_name(bench: ModuleType, making: ModuleType) -> 
     samples = samples_of(making, ["valid", "valid", "blurred", "blurred", "empty", "wrong class"])
     figures = bench.count(samples, [True, False, True, False, False, False])
     assert figures.before == pytest.approx(4 / 6)
-    assert figures.after == figures.recall == figures.kept_of["painted"] == 0.5
+    assert figures.after == figures.after_of["painted"] == figures.recall == figures.kept_of["painted"] == 0.5
     assert {kind: figures.caught[kind] for kind in ("blurred", "empty", "wrong class")} == {
         "blurred": 0.5,
         "empty": 1.0,

@@ -201,3 +201,28 @@ def test_a_persons_verdict_outlives_another_judgement(photographs: Path, tmp_pat
     again = rejudge_run(folder, overrides=["agents.image_agent.limits.min_sharpness=1e9"])
     assert first.content["accepted"] > num_kept  # type: ignore[operator]
     assert again.outcome.content["accepted"] == num_kept
+
+
+def test_scenes_that_a_judge_rejects_are_composed_anew(photographs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def is_picky_about_scenes(picture: np.ndarray, body: dict[str, Any]) -> bool:
+        return "no_visible_seam" not in _criteria(body) or int(picture.sum()) % 2 == 0
+
+    with serve_script(answers(Careful(is_picky_about_scenes))) as server:
+        overrides = settings(server, compose__validation={"kind": "scene"})
+        outcome = run(photographs, folder, overrides)
+        asked = len(server.requests)
+        made = {path.stem: orjson.loads(path.read_bytes()) for path in (folder / "scenes").rglob("*.json")}
+        rejected = {scene_id for scene_id, scene in made.items() if scene["rejected"]}
+        assert 0 < len(rejected) < len(made)
+        assert outcome.content["scenes"] == len(made) - len(rejected)
+        assert not rejected & {path.stem for path in (folder / "dataset/coco/images/train").iterdir()}
+        assert outcome.content["costs"]["llm_calls"] == asked  # type: ignore[index]
+        (folder / "report.html").unlink()
+        again = run(photographs, folder, overrides)
+        assert (len(server.requests), again.content["scenes"]) == (asked, outcome.content["scenes"])
+    placed = {i["source_id"] for key in made.keys() - rejected for i in made[key]["instances"] if i["origin"] != "real"}
+    lines = (folder / "dataset" / "provenance.jsonl").read_text(encoding="utf-8").splitlines()
+    unplaced = outcome.content["unplaced"]
+    assert placed | set(unplaced) == {json.loads(line)["instance_id"] for line in lines}  # type: ignore[call-overload]
