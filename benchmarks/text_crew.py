@@ -15,12 +15,12 @@ from maskwright.configs.recipe import Recipe, load_recipe
 from maskwright.data.coco import load_coco
 from maskwright.data.records import Dataset
 from maskwright.graphs.crews import AgentGraphs
-from maskwright.graphs.executor import ThreadExecutor
 from maskwright.graphs.image_agent import build_image_agent_graph
 from maskwright.graphs.pool import Pool
 from maskwright.graphs.record import RunRecord
 from maskwright.graphs.text_agent import build_text_agent_graph
 from maskwright.graphs.text_crew import TextCrew
+from maskwright.graphs.validators import build_validators
 from maskwright.graphs.workshop import Workshop
 from maskwright.memory.artifacts import ArtifactStore
 from maskwright.memory.entries import ItemResult, WorkItem
@@ -77,9 +77,10 @@ def build_bench(folder: Path, names: Sequence[str], overrides: Iterable[str]) ->
         load_classes(folder, names),
         folder,
         ArtifactStore(folder / "artifacts"),
-        ThreadExecutor(1, stop),
+        {},
         stop,
         RunRecord(folder, "bench", "bench"),
+        build_validators(recipe),
     )
     crew = shop.build_crews()["text_agent"]
     assert isinstance(crew, TextCrew)

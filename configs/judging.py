@@ -117,12 +117,25 @@ class PaintedLimits(BaseModel):
     min_area_share: Share = Field(0.05, description="least share of the frame that the mask covers (X-Paste)")
     max_area_share: Share = Field(0.95, description="most share of the frame that the mask covers (X-Paste)")
     max_components: int = Field(3, ge=1, description="most parts of at least 1 % of the mask")
-    min_largest_component: Share = Field(0.6, description="least share of the mask that its largest part holds")
+    min_largest_component: Share = Field(0.7, description="least share of the mask that its largest part holds")
+    max_twin_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.5,
+        description="most share of a second part behind a thin bridge; 0.5 is off, 0.3 finds two objects that touch, "
+        "and refuses glasses, bicycles and whatever else has two like parts",
+    )
+    max_rim_difference: Share = Field(
+        1.0,
+        description="most difference between the colours near the outline and far inside; 1 is off, 0.55 finds "
+        "a background that clings to the object, and refuses what is framed, such as clocks",
+    )
     max_border_contact: Share = Field(0.1, description="most share of the outline that lies on the frame")
     max_hole_share: Share = Field(0.35, description="most share of the filled mask that holes take")
     min_edge_sharpness: Share = Field(0.25, description="least mean step of alpha across the outline; 1 is a hard mask")
-    max_alpha_softness: Share = Field(0.5, description="most share of visible pixels that are partly transparent")
+    max_alpha_softness: Share = Field(0.55, description="most share of visible pixels that are partly transparent")
     min_sharpness: float = Field(2.0, ge=0, description="least variance of the Laplacian over the mask, 8-bit grey")
+    min_focus: Share = Field(
+        0.3, description="least share of the detail that another blur of 2 px takes; what is out of focus has none"
+    )
     min_contrast: Share = Field(0.01, description="least standard deviation of grey over the mask, of full scale")
     min_image_image: Cosine = Field(-1.0, description="least mean cosine to the class's real crops, if any")
     max_image_image: Cosine = Field(1.0, description="most mean cosine to the class's real crops, if any")

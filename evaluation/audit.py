@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ..memory.entries import Attempt, CriterionResult, ItemResult, review_id
 from ..memory.reviews import ReviewBook
@@ -54,6 +54,14 @@ class Agreement:
         """Of what a person would keep, how much the judge keeps."""
         return to_rate(self.both_keep, self.both_keep + self.only_person_keeps)
 
+    def as_json(self) -> dict[str, object]:
+        """The counts, and both rates as [value, low, high]; a rate of nothing is null."""
+        rates = {"precision": self.precision, "recall": self.recall}
+        return asdict(self) | {
+            name: [round(one, 4) for one in (rate.value, rate.low, rate.high)] if rate.value is not None else None
+            for name, rate in rates.items()
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
@@ -68,6 +76,14 @@ class Audit:
     overall: Agreement
     classes: dict[str, Agreement]
     judges: dict[str, Agreement]
+
+    def as_json(self) -> dict[str, object]:
+        """As run.json states it."""
+        return {
+            "overall": self.overall.as_json(),
+            "classes": {name: one.as_json() for name, one in self.classes.items()},
+            "judges": {name: one.as_json() for name, one in self.judges.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,19 @@ NOBODY_LOOKED = (
 )
 
 
+class AgreementRates(msgspec.Struct, frozen=True):
+    """Precision and recall against people, each with its interval of 95 %: value, low, high."""
+
+    precision: tuple[float, float, float] | None = None
+    recall: tuple[float, float, float] | None = None
+
+
+class AuditCounts(msgspec.Struct, frozen=True):
+    """`audit` of run.json's `validation`."""
+
+    overall: AgreementRates = AgreementRates()
+
+
 class ValidationCounts(msgspec.Struct, frozen=True):
     """`validation` of run.json; `criteria` counts the outcomes of each, over all judges."""
 
@@ -39,6 +52,7 @@ class ValidationCounts(msgspec.Struct, frozen=True):
     waiting: int = 0
     decided: int = 0
     criteria: dict[str, dict[str, int]] = {}
+    audit: AuditCounts | None = None
 
 
 class ValidationSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +212,22 @@ def looked_to_text(summary: ValidationSummary, num_images: int) -> str:
         told += f" {_count_images(counts.waiting)} {'waits' if counts.waiting == 1 else 'wait'} for a person."
     if counts.decided:
         told += f" People decided on {_count_images(counts.decided)}."
+    return told + (_audit_to_text(counts.audit.overall) if counts.audit else "")
+
+
+def _audit_to_text(rates: AgreementRates) -> str:
+    """' In the audit people would keep 0.94 (95 %: 0.81 to 0.98) of what the judges keep. …'"""
+    told = ""
+    if rates.precision:
+        told += f" In the audit people would keep {_rate_to_text(rates.precision)} of what the judges keep."
+    if rates.recall:
+        told += f" Of what people keep, the judges keep {_rate_to_text(rates.recall)}."
     return told
+
+
+def _rate_to_text(rate: tuple[float, float, float]) -> str:
+    value, low, high = rate
+    return f"{value:.2f} (95 %: {low:.2f} to {high:.2f})"
 
 
 def counts_to_outcomes(criteria: Mapping[str, Mapping[str, int]]) -> tuple[Outcomes, ...]:

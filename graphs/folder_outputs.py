@@ -17,6 +17,7 @@ from ..memory.artifacts import breaking_the_run
 from ..memory.entries import ItemResult
 from ..memory.ledger import Ledger
 from .folder_pictures import FolderPicture
+from .held import describe_validation
 from .pipeline import EXIT_CODES, RunOutcome
 from .pool import Pool
 from .record import RunRecord, Status
@@ -103,7 +104,7 @@ def _content(
     return {
         "folder": str(folder),
         "judges": [judge.model for judge in recipe.llm.judges],
-        "validation": pool.validation.as_json(),
+        "validation": describe_validation(pool.validation, folder),
         "items": {"planned": len(pictures), **endings},
         "accepted": accepted,
         "costs": pool.costs.as_json(accepted),

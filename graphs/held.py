@@ -14,7 +14,7 @@ from ..memory.reviews import ReviewBook
 from . import folder_pictures, image_agent, text_crew
 from .items import frequent_reasons, rejection
 from .services import Artifacts
-from .validating import ending_of, is_promising, is_waiting
+from .validating import ValidationTally, ending_of, is_promising, is_waiting
 
 REVIEWS = "reviews"
 """Folder, below a run's, of the ledger of persons' verdicts."""
@@ -100,6 +100,12 @@ def _recounted(told: Round, attempts: Sequence[Attempt]) -> Round:
         "num_kept": sum(is_promising(attempt) for attempt in own),
         "reasons": frequent_reasons(own),
     }
+
+
+def describe_validation(tally: ValidationTally, folder: Path) -> dict[str, object]:
+    """What judges and persons said of a run's images, as run.json states it."""
+    found = audit_run(folder) if tally.decided else None
+    return tally.as_json() | ({"audit": found.as_json()} if found is not None else {})
 
 
 def audit_run(folder: Path) -> Audit | None:

@@ -13,6 +13,7 @@ from ..data.records import Findings
 from ..evaluation.report import build_report
 from ..memory.artifacts import breaking_the_run, write_or_stop
 from ..memory.entries import ItemResult, SceneResult
+from .held import describe_validation
 from .product import AugmentedDataset
 from .provenance import write_provenance
 from .record import Status, describe_dataset, hints, tally
@@ -76,6 +77,7 @@ def _content(services: RunServices, status: Status, spent: str = "") -> dict[str
         "dataset": describe_dataset(services.dataset, services.dataset_digest),
         "findings": findings.as_json(),
         **tally(services.work, services.pool),
+        "validation": describe_validation(services.pool.validation, services.folder),
         "judges": [judge.model for judge in services.recipe.llm.judges],
         "painters": {agent: _describe(services, agent) for agent in services.crews},
         "seed": services.recipe.plan.seed,

@@ -128,7 +128,6 @@ def tally(work: WorkPlan, pool: Pool) -> dict[str, object]:
         "images": {"painted": painted, "rejected": painted - accepted - pool.validation.waiting},
         "accepted": accepted,
         "yield": round(accepted / painted, 4) if painted else 0.0,
-        "validation": pool.validation.as_json(),
         "costs": pool.costs.as_json(accepted),
         "classes": [
             {

@@ -22,6 +22,7 @@ from maskwright.graphs.held import apply_reviews
 from maskwright.graphs.pipeline import RunOutcome
 from maskwright.memory.reviews import ReviewBook
 from maskwright.serving.review_queue import ReviewQueue
+from maskwright.serving.studio_validation import validation_agent
 
 Validate = Callable[..., RunOutcome]
 UNPLANTED = "agents.text_agent.validation.planted=0"
@@ -234,3 +235,15 @@ def test_the_command(
     assert ended.value.code == 0
     assert "3 of 5 pictures kept (2 rejected, 0 held, 0 without a verdict)" in said
     assert "No vision model looked" in said
+
+
+def test_studio_judges_a_folder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [one for one in register(monkeypatch, ScriptedTextPainter()) if "similarity" in one]
+    context = {"recipe": "text_agent", "overrides": settings}
+    given = {"folder": str(folder), "out": str(tmp_path / "out")}
+    verdict = validation_agent().invoke(given, context=context)  # type: ignore[call-overload]
+    assert (verdict["status"], verdict["kept"], verdict["rejected"], verdict["waiting"]) == ("done", 3, 2, 0)
+    assert (Path(verdict["verdicts"]) / "report.html").is_file()
+    wrong = validation_agent().invoke({"folder": str(tmp_path / "no"), "category": "x"}, context=context)  # type: ignore[call-overload]
+    assert wrong["status"] == "failed"
+    assert "is no folder" in wrong["reason"]

@@ -24,7 +24,7 @@ def _painted(*parts: Box, holes: tuple[Box, ...] = (), seed: int = 0) -> ImageRG
     rng = np.random.default_rng(seed)
     texture = rng.integers(0, 255, (6, 8, 3)).astype(np.uint8)
     rgba = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
-    rgba[..., :3] = cv2.resize(texture, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    rgba[..., :3] = cv2.resize(texture, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
     for alpha, boxes in ((255, parts), (0, holes)):
         for x, y, w, h in boxes:
             rgba[y : y + h, x : x + w, 3] = alpha

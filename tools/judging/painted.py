@@ -9,6 +9,7 @@ import numpy as np
 
 from ...data.masks import MASK_ALPHA, mask_to_bbox
 from ...data.records import ImageRGBA, MaskHW
+from .blemishes import focus, rim_difference, twin_share
 from .measures import alpha_to_mask, hash_distance, measure_parts, measure_texture, perceptual_hash
 
 
@@ -25,7 +26,8 @@ def measure_painted(rgba: ImageRGBA, pool_hashes: Sequence[int]) -> dict[str, fl
         holes filled; edge_sharpness, in [0, 1], mean step of alpha from a pixel inside the outline to its neighbour
         outside, 1 for a hard mask, about 0.4 / s for one blurred by s pixels, 0 where the outline is all frame;
         alpha_softness, share of the visible pixels that are neither transparent nor opaque; sharpness and contrast
-        as of `measure_instance`; pool_distance_bits, 0 to 64, 64 for an empty pool.
+        as of `measure_instance`; focus, twin_share and rim_difference as of `blemishes`;
+        pool_distance_bits, 0 to 64, 64 for an empty pool.
 
     Raises:
         EmptyMaskError: no pixel belongs to the mask.
@@ -41,6 +43,9 @@ def measure_painted(rgba: ImageRGBA, pool_hashes: Sequence[int]) -> dict[str, fl
         "edge_sharpness": edge_sharpness(rgba),
         "alpha_softness": alpha_softness(rgba),
         **measure_texture(rgba, mask),
+        "focus": focus(rgba, mask),
+        "twin_share": twin_share(mask),
+        "rim_difference": rim_difference(rgba, mask),
         "pool_distance_bits": float(hash_distance(painted_hash(rgba), pool_hashes)),
     }
 
