@@ -15,6 +15,7 @@ from ..configs.memory import MemorySettings
 from ..configs.recipe import Recipe, load_recipe
 from ..errors import InputError
 from ..graphs.choosing import choose_backends
+from ..graphs.judges import build_judges
 from ..graphs.text_agent import choose_elements
 from ..graphs.writers import build_writer
 from ..graphs.writing import DiversityElements, Feedback, Memory, PromptWriter, Usage, Written
@@ -69,6 +70,7 @@ def build_toolkit(
         text_scorer=scorer,
         image_embedder=build_image_embedder(text.similarity.image),
         judge=PaintedJudge(text.limits, text.similarity),
+        vision_judges=build_judges(settings.llm, text.validation, settings.plan.seed),
     )
 
 

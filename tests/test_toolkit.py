@@ -25,6 +25,7 @@ from toolkit_helpers import (
     toolkit,
     write_pictures,
 )
+from vision_helpers import BAD, GOOD, ScriptedJudge
 
 
 @pytest.fixture
@@ -184,3 +185,14 @@ def test_a_bug_raises(root: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         call(toolkit(root, text_painter=Broken()), "generate_image", **APPLE, prompt="an apple")
+
+
+def test_vision_judges_look_at_what_the_measures_let_pass(root: Path) -> None:
+    strict = ScriptedJudge([BAD], "strict")
+    kit = toolkit(root, vision_judges=(ScriptedJudge([GOOD], "kind"), strict))
+    judged = answer(kit, "judge_image", image=DISC, category="red apples")
+    assert not judged["accepted"]
+    assert [one["judge"] for one in judged["seen"]] == ["kind", "strict"]
+    assert ("intact", "fail") in {(one["name"], one["outcome"]) for one in judged["criteria"]}
+    assert answer(kit, "judge_image", image=PHOTO, category="red apples")["seen"] == []
+    assert len(strict.seen) == 1

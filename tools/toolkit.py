@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import BaseTool, BaseToolkit
@@ -27,7 +27,7 @@ from .agent_tools.words import (
     Writing,
 )
 from .agent_tools.workspace import Workspace
-from .protocols import ImageEmbedder, Masker, SourcePainter, TextPainter, TextScorer
+from .protocols import ImageEmbedder, Masker, SourcePainter, TextPainter, TextScorer, VisionJudge
 
 
 class MaskwrightToolkit(BaseToolkit):
@@ -56,6 +56,8 @@ class MaskwrightToolkit(BaseToolkit):
     text_scorer: SkipValidation[TextScorer | None] = None
     image_embedder: SkipValidation[ImageEmbedder | None] = None
     judge: SkipValidation[PictureJudge | None] = None
+    vision_judges: SkipValidation[Sequence[VisionJudge]] = ()
+    """They look at what `judge` lets pass."""
     _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
 
     def get_tools(self) -> list[BaseTool]:
@@ -93,7 +95,7 @@ class MaskwrightToolkit(BaseToolkit):
         scoring = Scoring(self.workspace, self.text_scorer)
         yield as_tool("score_image", ScoreImage, scoring.score_image, self._lock)
         if self.image_embedder is not None and self.judge is not None:
-            judging = Judging(self.workspace, self.text_scorer, self.image_embedder, self.judge)
+            judging = Judging(self.workspace, self.text_scorer, self.image_embedder, self.judge, self.vision_judges)
             yield as_tool("judge_image", JudgeImage, judging.judge_image, self._lock)
 
     def _data_tools(self) -> Iterator[BaseTool]:

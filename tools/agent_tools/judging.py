@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from ..judging.painted import measure_painted
-from ..protocols import ImageEmbedder, TextScorer, Verdict
+from ..protocols import ImageEmbedder, TextScorer, Verdict, VisionJudge
 from .base import CategoryName, PicturePath, ToolInput, ToolResult
 from .workspace import Workspace
 
@@ -27,7 +27,8 @@ class ScoreImage(ToolInput):
 class JudgeImage(ToolInput):
     """Judge a cut-out as a training instance of a class: accepted or not, and each criterion with its reason.
 
-    It measures the mask and the picture, its likeness to the class's name and, with reference images, to those.
+    It measures the mask and the picture, its likeness to the class's name and, with reference images, to those. Vision
+    models look at what passes, where the recipe names any.
     """
 
     image: PicturePath = Field(description="a cut-out with transparency, as segment or generate_image make it")
@@ -72,6 +73,7 @@ class Judging:
     scorer: TextScorer
     embedder: ImageEmbedder
     judge: PictureJudge
+    vision_judges: Sequence[VisionJudge] = ()
 
     def judge_image(self, arguments: JudgeImage) -> ToolResult:
         rgba = self.workspace.read_picture(arguments.image)
@@ -83,11 +85,16 @@ class Judging:
             own, *real = self.embedder.embed([rgba, *references])
             measures["image_image"] = float(np.clip((np.stack(real) @ own).mean(), -1, 1))
         [verdict] = self.judge.judge([measures])
+        asked = self.vision_judges if verdict.accepted else ()
+        opinions = [judge.judge(rgba, arguments.category) for judge in asked]
+        verdicts = [verdict, *(opinion.verdict for opinion in opinions)]
         summary = {
-            "accepted": verdict.accepted,
+            "accepted": all(one.accepted for one in verdicts),
             "criteria": [
                 {"name": one.name, "outcome": one.outcome, "score": round(one.score, 4), "reason": one.reason}
-                for one in verdict.criteria
+                for one_verdict in verdicts
+                for one in one_verdict.criteria
             ],
+            "seen": [{"judge": opinion.judge, "description": opinion.description} for opinion in opinions],
         }
         return ToolResult(summary)
