@@ -133,7 +133,7 @@ def test_run_item_and_round_arrive_nested_without_pixels_or_key(photographs: Pat
     names = {span["name"] for span in spans.values()}
     [run] = [span for span in spans.values() if span.get("parent_run_id") is None]
     assert (run["name"], set(run["tags"])) == ("run lauf ü", {"maskwright", "text_agent"})
-    assert {"make_wave", "write_prompts", "paint", "judge", "ScriptedChat"} <= names
+    assert {"make_wave", "write_prompts", "paint", "validate", "judge_measures", "conclude", "ScriptedChat"} <= names
 
     def chain(span: Span) -> list[str]:
         above = spans.get(span.get("parent_run_id"))
@@ -143,7 +143,14 @@ def test_run_item_and_round_arrive_nested_without_pixels_or_key(photographs: Pat
     assert sorted(span["name"] for span in rounds) == ["round 1", "round 2"]
     scores = {"round 1": POOR, "round 2": GOOD}
     for span in rounds:
-        assert chain(span) == [span["name"], "judge", "text_agent text-3-0000", "text_agent", "make_wave", run["name"]]
+        assert chain(span) == [
+            span["name"],
+            "conclude",
+            "text_agent text-3-0000",
+            "text_agent",
+            "make_wave",
+            run["name"],
+        ]
         assert {"round", "bolt"} <= set(span["tags"])
         metadata = span["extra"]["metadata"]
         assert metadata["prompt"] == span["inputs"]["prompt"]
