@@ -98,8 +98,21 @@ class ThresholdSettings(BaseModel):
         return self
 
 
+class WholenessSettings(BaseModel):
+    """Who says whether a cut-out is one whole object with nothing clinging to it, and how sure it must be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["embedded:wholeness"] = "embedded:wholeness"
+    threshold: Share = Field(
+        0.5, description="least probability that a cut-out is one whole object; whole and spoilt ones equally many"
+    )
+    device: str = Field("auto", min_length=1, description="auto, cpu, cuda, cuda:N or mps")
+    batch_size: int = Field(32, ge=1, le=4096, description="pictures at once; halved when the GPU's memory is full")
+
+
 class SimilaritySettings(BaseModel):
-    """Dual similarity (InstaDA): a picture against its class's name, and against the class's real crops."""
+    """A picture against its class's name and the class's real crops (InstaDA), and against whole and spoilt ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -107,6 +120,7 @@ class SimilaritySettings(BaseModel):
     image: ImageEmbedderSettings = ImageEmbedderSettings()
     image_text: ThresholdSettings = ThresholdSettings(value=0.6)
     image_image: ThresholdSettings = ThresholdSettings(value=0.05)
+    wholeness: WholenessSettings | None = Field(WholenessSettings(), description="null to do without")
 
 
 class PaintedLimits(BaseModel):

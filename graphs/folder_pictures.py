@@ -16,10 +16,10 @@ from ..data.records import ImageRGBA
 from ..errors import DatasetError, EmptyMaskError, InputError, SampleError
 from ..memory.entries import Attempt, Instance, WorkItem
 from ..tools.judging.class_judge import ClassJudge
-from ..tools.judging.limits import painted_bounds
+from ..tools.judging.limits import painted_bounds, wholeness_bounds
 from ..tools.judging.measures import measure_texture, perceptual_hash
 from ..tools.judging.painted import measure_painted
-from ..tools.protocols import Masker, MaskRequest, TextScorer
+from ..tools.protocols import CutOutScorer, Masker, MaskRequest, TextScorer
 from .backgrounds import IMAGE_SUFFIXES
 from .items import failed
 from .services import Artifacts
@@ -91,6 +91,8 @@ def judge_of(settings: TextAgentSettings, categories: Sequence[str], scorer: Tex
     """The judge of each class's measures, by category id from 1; classes that the scorer does not know go unscored."""
     asked = ASKED[settings.validation.kind]
     bounds = [bound for bound in painted_bounds(settings.limits) if asked is None or bound.measure in asked]
+    if settings.validation.kind == "cut_out":
+        bounds += wholeness_bounds(settings.similarity.wholeness)
     judges = {}
     for category_id, name in enumerate(categories, start=1):
         is_scored = settings.validation.kind != "scene" and scorer.knows(name)
@@ -107,6 +109,8 @@ class PictureMeasurer:
     scorer: TextScorer
     kind: Kind
     artifacts: Artifacts
+    wholeness: CutOutScorer | None = None
+    """Asked of cut-outs alone: an edit or a scene has its surroundings on purpose."""
 
     def measure(self, pictures: Sequence[FolderPicture]) -> list[Attempt]:
         """One measured image a picture, in order; one that is none has a failed criterion instead of measures."""
@@ -161,7 +165,13 @@ class PictureMeasurer:
     def _score(
         self, measured: list[Attempt], visible: Sequence[tuple[int, ImageRGBA]], categories: Sequence[str]
     ) -> None:
-        """Add `image_text` to what the scorer knows the class of."""
+        """Add `wholeness`, and `image_text` to what the scorer knows the class of."""
+        if self.wholeness is not None and self.kind == "cut_out" and visible:
+            for (index, _), whole in zip(visible, self.wholeness.score([rgba for _, rgba in visible]), strict=True):
+                measured[index] = {
+                    **measured[index],
+                    "measures": {**measured[index]["measures"], "wholeness": float(whole)},
+                }
         known = [(i, rgba) for i, rgba in visible if self.kind != "scene" and self.scorer.knows(categories[i])]
         if not known:
             return

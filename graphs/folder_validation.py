@@ -18,7 +18,7 @@ from ..memory.artifacts import ArtifactStore, write_or_stop
 from ..memory.entries import MADE, Attempt, ItemResult, WorkItem
 from ..memory.ledger import Ledger
 from ..models.fetch import locate_model
-from ..tools.judging.registry import build_text_scorer
+from ..tools.judging.registry import build_text_scorer, build_wholeness
 from ..tools.masking.registry import build_photograph_masker
 from .checkup import models_named
 from .costs import to_cost
@@ -78,7 +78,7 @@ def validate_folder(
         check_folder(out)
     target = out or default_folder(Path("runs"), STAGE, fingerprint)
     check_resume(target, fingerprint, "if_possible")
-    asked = [settings.similarity.text, *whole.llm.judges]
+    asked = [settings.similarity.text, *filter(None, [settings.similarity.wholeness]), *whole.llm.judges]
     for name in models_named([one.model_dump(mode="json") for one in asked]):
         locate_model(name)
     record = RunRecord(target, STAGE, fingerprint)
@@ -88,7 +88,11 @@ def validate_folder(
         pictures=pictures,
         judges=judge_of(settings, names, scorer),
         measurer=PictureMeasurer(
-            build_photograph_masker(settings, scorer), scorer, settings.validation.kind, artifacts
+            masker=build_photograph_masker(settings, scorer),
+            scorer=scorer,
+            kind=settings.validation.kind,
+            artifacts=artifacts,
+            wholeness=build_wholeness(settings.similarity.wholeness),
         ),
         validator=build_validators(whole)["text_agent"],
         artifacts=artifacts,

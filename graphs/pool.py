@@ -9,7 +9,7 @@ from ..configs.budget import TokenPrice
 from ..memory.entries import FINISHED, ItemResult
 from .composition import PooledInstance
 from .costs import Ledgered
-from .validating import ValidationTally
+from .validating import ValidationTally, is_waiting
 
 LIKENESSES = ("image_text", "image_image")
 """Scores by which a class's own thresholds are set."""
@@ -61,7 +61,8 @@ class Pool:
         self.painted_by_class[item["category"]] += len(attempts)
         self.accepted_by_class[item["category"]] += len(result["instances"])
         for attempt in attempts:
-            self.rejections.update(c["name"] for c in attempt["criteria"] if c["outcome"] != "meet")
+            if not attempt["accepted"] and not is_waiting(attempt):
+                self.rejections.update(c["name"] for c in attempt["criteria"] if c["outcome"] != "meet")
             likenesses = {name: attempt["measures"][name] for name in LIKENESSES if name in attempt["measures"]}
             self.validation.add(attempt)
             if likenesses:

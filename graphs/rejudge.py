@@ -28,6 +28,7 @@ SECTIONS = (
     "agents.text_agent.limits",
     "agents.text_agent.similarity.image_text",
     "agents.text_agent.similarity.image_image",
+    "agents.text_agent.similarity.wholeness.threshold",
     "agents.image_agent.limits",
     "agents.image_agent.similarity.image_text",
     "agents.text_agent.validation",

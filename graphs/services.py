@@ -130,7 +130,7 @@ class TextAgentServices(ValidationServices):
     paint: Callable[[Sequence[PaintRequest]], Sequence[Painted]]
     mask: Callable[[Sequence[MaskRequest]], Sequence[Masked]]
     score: Callable[[Sequence[Pair]], Sequence[Mapping[str, float]]]
-    """Dual similarity of each cut-out: `image_text`, and `image_image` where the class has real crops."""
+    """Dual similarity of each cut-out: `image_text`; `image_image` where the class has real crops; `wholeness`."""
     pool_hashes: Mapping[int, Sequence[int]]
 
 

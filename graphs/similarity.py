@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..data.records import ImageRGBA
 from ..errors import SampleError
-from ..tools.protocols import ImageEmbedder, TextScorer
+from ..tools.protocols import CutOutScorer, ImageEmbedder, TextScorer
 from .services import Pair, Sources, Variant
 
 KEPT_SOURCES = 2048
@@ -56,9 +56,10 @@ class DualSimilarity:
 
     scorer: TextScorer
     crops: ClassCrops
+    wholeness: CutOutScorer | None = None
 
     def score(self, pairs: Sequence[Pair]) -> list[dict[str, float]]:
-        """`image_text`, and `image_image`, the mean cosine to the class's real instances where it has any."""
+        """`image_text`; `image_image`, the mean cosine to the class's real instances, where it has any; `wholeness`."""
         if not pairs:
             return []
         images = [rgba for rgba, _ in pairs]
@@ -72,6 +73,9 @@ class DualSimilarity:
             if len(real):
                 score["image_image"] = float((real @ features[row]).mean().clip(-1, 1))
             scores.append(score)
+        if self.wholeness is not None:
+            for score, whole in zip(scores, self.wholeness.score(images), strict=True):
+                score["wholeness"] = float(whole)
         return scores
 
 

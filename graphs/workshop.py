@@ -16,7 +16,7 @@ from ..memory.ledger import Ledger
 from ..memory.prompt_history import open_prompt_history
 from ..tools.judging.class_judge import VariantJudge
 from ..tools.judging.painted_judge import PaintedJudge
-from ..tools.judging.registry import build_image_embedder, build_text_scorer
+from ..tools.judging.registry import build_image_embedder, build_text_scorer, build_wholeness
 from ..tools.masking.registry import build_masker
 from ..tools.registry import build_painter, build_text_painter
 from .crews import Crew
@@ -112,7 +112,7 @@ class Workshop:
             stop=self.stop,
             painter=painter,
             masker=build_masker(settings, scorer),
-            similarity=DualSimilarity(scorer, crops),
+            similarity=DualSimilarity(scorer, crops, build_wholeness(settings.similarity.wholeness)),
             judge=PaintedJudge(settings.limits, settings.similarity),
             validator=self.validators["text_agent"],
             memory=self._memory(painter.name),

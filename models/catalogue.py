@@ -191,4 +191,13 @@ _LIT = Model(
     needs=("minilm", "lite0"),
 )
 
-MODELS = {model.name: model for model in (_SMOLLM2, _MINILM, _LITE0, _SPRITES, _LIT)}
+_WHOLENESS = Model(
+    name="wholeness",
+    description="says whether a cut-out is one whole object with nothing clinging to it",
+    licence="Apache-2.0; trained on MIT pictures",
+    origin="maskwright",
+    source=ShippedSource(),
+    needs=("lite0",),
+)
+
+MODELS = {model.name: model for model in (_SMOLLM2, _MINILM, _LITE0, _SPRITES, _LIT, _WHOLENESS)}

@@ -24,7 +24,7 @@ from ..memory.prompt_records import Recalled
 from ..tools.agent_tools.words import PromptMemory
 from ..tools.agent_tools.workspace import Workspace
 from ..tools.judging.painted_judge import PaintedJudge
-from ..tools.judging.registry import build_image_embedder, build_text_scorer
+from ..tools.judging.registry import build_image_embedder, build_text_scorer, build_wholeness
 from ..tools.masking.registry import build_photograph_masker
 from ..tools.protocols import PromptReader, SourcePainter
 from ..tools.registry import build_painter, build_text_painter
@@ -70,6 +70,7 @@ def build_toolkit(
         text_scorer=scorer,
         image_embedder=build_image_embedder(text.similarity.image),
         judge=PaintedJudge(text.limits, text.similarity),
+        wholeness=build_wholeness(text.similarity.wholeness),
         vision_judges=build_judges(settings.llm, text.validation, settings.plan.seed),
     )
 

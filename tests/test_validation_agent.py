@@ -12,13 +12,13 @@ from image_crew import build_crew as build_image_crew
 from image_crew import make as make_variants
 from text_crew import build_crew, make
 from text_helpers import ScriptedTextPainter, good, poor
-from vision_helpers import BAD, GOOD, UNSURE, Answer, ScriptedJudge, build_validator, says
+from vision_helpers import BAD, GOOD, UNSURE, Answer, ScriptedJudge, build_validator, review_of, says
 
 from maskwright.errors import BrokenRunError, ModelOutageError, UnparseableAnswerError
 from maskwright.graphs.held import settle
 from maskwright.graphs.validation_agent import build_validation_graph
 from maskwright.memory.artifacts import ArtifactStore
-from maskwright.memory.entries import Attempt, ItemResult, Review
+from maskwright.memory.entries import Attempt, ItemResult
 from maskwright.tools.protocols import Painted
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,18 +45,6 @@ def make_image(folder: Path, *judges: ScriptedJudge, **settings: object) -> Item
 
 
 AGENTS = pytest.mark.parametrize("make_item", [make_text, make_image], ids=["text_agent", "image_agent"])
-
-
-def review(attempt: Attempt, item_id: str, *, keep: bool) -> Review:
-    return {
-        "item_id": item_id,
-        "round": attempt["round"],
-        "index": attempt["index"],
-        "artifact": attempt["artifact"],
-        "keep": keep,
-        "reviewer": "Zoë",
-        "decided": "2026-01-01T00:00:00+00:00",
-    }
 
 
 def test_the_graph_is_drawn_as_documented() -> None:
@@ -171,7 +159,7 @@ def test_a_person_decides_what_was_held(
 ) -> None:
     result = make_item(tmp_path, ScriptedJudge([GOOD], "kind"), ScriptedJudge([BAD], "strict"))
     item_id, store = result["item"]["item_id"], ArtifactStore(tmp_path / "artifacts")
-    reviews = [review(attempt, item_id, keep=keep) for attempt in result["attempts"]]
+    reviews = [review_of(attempt, item_id, keep=keep) for attempt in result["attempts"]]
     settled = settle(result, reviews, store)
     assert settled["ending"] == ending
     assert len(settled["instances"]) == (len(reviews) if keep else 0)
@@ -182,7 +170,7 @@ def test_a_person_decides_what_was_held(
 
 def test_nobody_decides_what_was_not_held(tmp_path: Path) -> None:
     result = make_text(tmp_path, ScriptedJudge())
-    reviews = [review(attempt, result["item"]["item_id"], keep=False) for attempt in result["attempts"]]
+    reviews = [review_of(attempt, result["item"]["item_id"], keep=False) for attempt in result["attempts"]]
     assert settle(result, reviews, ArtifactStore(tmp_path / "artifacts")) == result
 
 

@@ -16,6 +16,7 @@ import pytest
 from chat_server import ChatServer, Reply, fails, says, serve_script
 from PIL import Image
 from run_helpers import QUICK, snapshot
+from vision_helpers import review_of
 
 from maskwright.errors import BrokenRunError
 from maskwright.graphs.pipeline import RunOutcome, run_recipe
@@ -90,19 +91,7 @@ def decide(folder: Path, *, keep: bool) -> int:
         item_id = result["item"]["item_id"]
         for attempt in result["attempts"]:
             if "held" in attempt and "review" not in attempt:
-                entry_id = review_id(item_id, attempt)
-                reviews.write(
-                    entry_id,
-                    {
-                        "item_id": item_id,
-                        "round": attempt["round"],
-                        "index": attempt["index"],
-                        "artifact": attempt["artifact"],
-                        "keep": keep,
-                        "reviewer": "Zoë",
-                        "decided": "2026-01-01T00:00:00+00:00",
-                    },
-                )
+                reviews.write(review_id(item_id, attempt), review_of(attempt, item_id, keep=keep))
                 num_decided += 1
     return num_decided
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from maskwright.configs.validation import ValidationSettings
 from maskwright.graphs.validating import Streak, Validator
+from maskwright.memory.entries import Attempt, Review
 from maskwright.tools.protocols import Criterion, Opinion, Outcome, VisionJudge
 
 Answer = Mapping[str, Outcome] | Exception
@@ -72,3 +73,16 @@ def build_validator(*judges: VisionJudge, run_seed: int = 0, limit: int | None =
         run_seed=run_seed,
         streak=Streak(limit),
     )
+
+
+def review_of(attempt: Attempt, item_id: str, *, keep: bool) -> Review:
+    """A person's verdict on an image."""
+    return {
+        "item_id": item_id,
+        "round": attempt["round"],
+        "index": attempt["index"],
+        "artifact": attempt["artifact"],
+        "keep": keep,
+        "reviewer": "Zoë",
+        "decided": "2026-01-01T00:00:00+00:00",
+    }

@@ -179,6 +179,20 @@ class TextScorer(Protocol):
         ...
 
 
+class CutOutScorer(Protocol):
+    """Says how good a cut-out is, whatever it shows."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    def score(self, images: Sequence[ImageRGBA]) -> npt.NDArray[np.float32]:
+        """(n,) float32 in [0, 1], more is better; each image (H, W, 4) uint8, some pixel of its mask visible."""
+        ...
+
+
 class ImageEmbedder(Protocol):
     """Turns images into features to compare by their dot product."""
 

@@ -27,7 +27,7 @@ from .agent_tools.words import (
     Writing,
 )
 from .agent_tools.workspace import Workspace
-from .protocols import ImageEmbedder, Masker, SourcePainter, TextPainter, TextScorer, VisionJudge
+from .protocols import CutOutScorer, ImageEmbedder, Masker, SourcePainter, TextPainter, TextScorer, VisionJudge
 
 
 class MaskwrightToolkit(BaseToolkit):
@@ -56,6 +56,7 @@ class MaskwrightToolkit(BaseToolkit):
     text_scorer: SkipValidation[TextScorer | None] = None
     image_embedder: SkipValidation[ImageEmbedder | None] = None
     judge: SkipValidation[PictureJudge | None] = None
+    wholeness: SkipValidation[CutOutScorer | None] = None
     vision_judges: SkipValidation[Sequence[VisionJudge]] = ()
     """They look at what `judge` lets pass."""
     _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
@@ -95,7 +96,9 @@ class MaskwrightToolkit(BaseToolkit):
         scoring = Scoring(self.workspace, self.text_scorer)
         yield as_tool("score_image", ScoreImage, scoring.score_image, self._lock)
         if self.image_embedder is not None and self.judge is not None:
-            judging = Judging(self.workspace, self.text_scorer, self.image_embedder, self.judge, self.vision_judges)
+            judging = Judging(
+                self.workspace, self.text_scorer, self.image_embedder, self.judge, self.vision_judges, self.wholeness
+            )
             yield as_tool("judge_image", JudgeImage, judging.judge_image, self._lock)
 
     def _data_tools(self) -> Iterator[BaseTool]:

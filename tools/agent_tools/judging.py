@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from ..judging.painted import measure_painted
-from ..protocols import ImageEmbedder, TextScorer, Verdict, VisionJudge
+from ..protocols import CutOutScorer, ImageEmbedder, TextScorer, Verdict, VisionJudge
 from .base import CategoryName, PicturePath, ToolInput, ToolResult
 from .workspace import Workspace
 
@@ -74,6 +74,7 @@ class Judging:
     embedder: ImageEmbedder
     judge: PictureJudge
     vision_judges: Sequence[VisionJudge] = ()
+    wholeness: CutOutScorer | None = None
 
     def judge_image(self, arguments: JudgeImage) -> ToolResult:
         rgba = self.workspace.read_picture(arguments.image)
@@ -84,6 +85,8 @@ class Judging:
             references = [self.workspace.read_picture(name) for name in arguments.reference_images]
             own, *real = self.embedder.embed([rgba, *references])
             measures["image_image"] = float(np.clip((np.stack(real) @ own).mean(), -1, 1))
+        if self.wholeness is not None:
+            measures["wholeness"] = float(self.wholeness.score([rgba])[0])
         [verdict] = self.judge.judge([measures])
         asked = self.vision_judges if verdict.accepted else ()
         opinions = [judge.judge(rgba, arguments.category) for judge in asked]

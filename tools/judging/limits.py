@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ...configs.judging import InstanceLimits, PaintedLimits
+from ...configs.judging import InstanceLimits, PaintedLimits, WholenessSettings
 from ..protocols import Criterion, Verdict
 
 
@@ -55,6 +55,11 @@ def painted_bounds(limits: PaintedLimits) -> tuple[Bound, ...]:
         Bound("pool_distance_bits", limits.min_pool_distance_bits, math.inf),
         Bound("num_instances", 1, limits.max_num_instances, where_taken=True),
     )
+
+
+def wholeness_bounds(settings: WholenessSettings | None) -> tuple[Bound, ...]:
+    """The bound of `wholeness`, for pictures of which it was taken; none where it is switched off."""
+    return () if settings is None else (Bound("wholeness", settings.threshold, 1.0, where_taken=True),)
 
 
 class LimitJudge:

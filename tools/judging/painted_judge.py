@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ...configs.judging import PaintedLimits, SimilaritySettings
 from .class_judge import ClassJudge
-from .limits import painted_bounds
+from .limits import painted_bounds, wholeness_bounds
 
 
 class PaintedJudge(ClassJudge):
-    """Judges painted pictures; `image_image` where the class has real crops."""
+    """Judges painted pictures; `image_image` where the class has real crops, `wholeness` where it was measured."""
 
     def __init__(self, limits: PaintedLimits, similarity: SimilaritySettings) -> None:
         thresholds = {"image_text": similarity.image_text, "image_image": similarity.image_image}
-        super().__init__(painted_bounds(limits), thresholds, optional={"image_image"})
+        bounds = (*painted_bounds(limits), *wholeness_bounds(similarity.wholeness))
+        super().__init__(bounds, thresholds, optional={"image_image"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...configs.judging import ImageEmbedderSettings, TextScorerSettings
+from ...configs.judging import ImageEmbedderSettings, TextScorerSettings, WholenessSettings
 from ..naming import unknown_name
-from ..protocols import ImageEmbedder, TextScorer
+from ..protocols import CutOutScorer, ImageEmbedder, TextScorer
 
 
 def _lit(settings: TextScorerSettings) -> TextScorer:
@@ -77,3 +77,12 @@ def build_image_embedder(settings: ImageEmbedderSettings, agent: str = "text_age
     if settings.name not in IMAGE_EMBEDDERS:
         raise unknown_name("image embedder", settings.name, IMAGE_EMBEDDERS, f"agents.{agent}.similarity.image.name")
     return IMAGE_EMBEDDERS[settings.name](settings)
+
+
+def build_wholeness(settings: WholenessSettings | None) -> CutOutScorer | None:
+    """The judge of wholeness, None where it is switched off; nothing is loaded yet."""
+    if settings is None:
+        return None
+    from .similarity import EmbeddedWholeness
+
+    return EmbeddedWholeness(settings)

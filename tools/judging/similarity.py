@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...configs.judging import EncoderSettings, ImageEmbedderSettings, TextScorerSettings
+from ...configs.judging import EncoderSettings, ImageEmbedderSettings, TextScorerSettings, WholenessSettings
 from ...data.records import ImageRGB, ImageRGBA
 from ...models.checkpoints import checkpoint_revision
 from ...models.embeddings import MiniLM
@@ -18,6 +18,7 @@ from ...models.fetch import locate_model
 from ...models.image_features import Lite0
 from ...models.lit import LitScorer
 from ...models.sprites.bank import PictureBank
+from ...models.wholeness import WholenessScorer
 from ..naming import noun_phrase
 from .encoders import CLIP_TYPES, DINO_TYPES, SIGLIP_TYPES, Encoder
 from .framing import crop_object
@@ -129,6 +130,22 @@ def _trained_names() -> Floats:
     bank = PictureBank.from_folder(locate_model("sprites") / "bank")
     taken = [not entry.held_out and "," not in name for entry in bank.entries for name in entry.names]
     return np.asarray(bank.name_embeddings.numpy()[taken])
+
+
+class EmbeddedWholeness:
+    """`models.wholeness.WholenessScorer`: the probability that a cut-out is one whole object, in [0, 1]."""
+
+    name = "embedded:wholeness"
+
+    def __init__(self, settings: WholenessSettings) -> None:
+        self._scorer = WholenessScorer(settings.device, settings.batch_size)
+
+    @functools.cached_property
+    def revision(self) -> str:
+        return checkpoint_revision(locate_model("wholeness"))
+
+    def score(self, images: Sequence[ImageRGBA]) -> Floats:
+        return self._scorer.score(images)
 
 
 class DinoEmbedder(_Encoded):
