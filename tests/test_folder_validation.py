@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import orjson
 import pytest
 from PIL import Image
 from text_helpers import POOR, ScriptedScorer, ScriptedTextPainter, draw, register
+from tiny_vlm import save_qwen2_vl
 from vision_helpers import BAD, GOOD, Answer, ScriptedJudge
 
 from maskwright import cli
@@ -247,3 +250,23 @@ def test_studio_judges_a_folder(folder: Path, tmp_path: Path, monkeypatch: pytes
     wrong = validation_agent().invoke({"folder": str(tmp_path / "no"), "category": "x"}, context=context)  # type: ignore[call-overload]
     assert wrong["status"] == "failed"
     assert "is no folder" in wrong["reason"]
+
+
+def test_a_local_vision_model_judges_as_it_is_loaded_by_a_user(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights see nothing; that they are asked, held to the schema, and not taken for a yes is what counts."""
+    settings = [one for one in register(monkeypatch, ScriptedTextPainter()) if "similarity" in one]
+    question = tmp_path / "frage.md"
+    question.write_text("---\nby: hand\n---\n{category}? {criteria}", encoding="utf-8")
+    model = f"huggingface:{save_qwen2_vl(tmp_path / 'vlm ü')}"
+    judge = {"model": model, "max_tokens": 128}
+    validation = {"prompt": str(question), "criteria": [{"name": "fits", "question": "It fits."}], "max_side_px": 64}
+    overrides = [f"llm.judge={json.dumps(judge)}", f"agents.text_agent.validation={json.dumps(validation)}"]
+    outcome = validate_folder(folder, out=tmp_path / "out", overrides=[*settings, *overrides])
+    told = lines(outcome)
+    asked = [told[name] for name in ("Bolt ß/a.png", "Bolt ß/tief/b.png", "nut/e.png")]
+    for line in asked:  # an answer without a reason is none; one with a reason is an opinion
+        heard = [opinion["rung"] for opinion in line["opinions"]]  # type: ignore[attr-defined]
+        assert heard == ["json_schema"] or re.search(r"UnparseableAnswer.*\"fits\": {\"outcome\"", str(line["reason"]))
+    assert not told["Bolt ß/c poor.png"]["opinions"]
