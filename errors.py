@@ -5,6 +5,7 @@ MaskwrightError
 │   ├── DatasetError    a data set file or entry
 │   ├── RecipeError     a recipe key or value
 │   ├── RunFolderError  an output folder that is not ours, or another run's
+│   ├── LeakError       a test image would be learned from
 │   ├── UnknownModelError  a model name that the catalogue does not have
 │   └── ModelAccessError  a language model's key is missing or refused, or its server does not know its name
 ├── SampleError         one sample is bad: it is rejected, the run goes on
@@ -41,6 +42,10 @@ class RecipeError(InputError):
 
 class RunFolderError(InputError):
     """The output folder is not ours, or holds a run of another recipe."""
+
+
+class LeakError(InputError):
+    """A test image would reach knowledge, references or training; no result measured on it would count."""
 
 
 class UnknownModelError(InputError):

@@ -1,0 +1,234 @@
+"""Who learns from which photograph of an item and which ones measure, and a guard that nothing measured is learned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import msgspec
+import numpy as np
+
+from ..errors import DatasetError, LeakError
+from .anomaly_records import AnomalyDataset, AnomalyRecord
+from .files import write_atomically
+from .images import read_header, read_image, read_upright
+from .records import Findings, ImageRGB
+
+Side = Literal["normal", "reference", "validation", "test"]
+"""Normal images and reference defects are learned from, validation chooses checkpoints, test measures."""
+PROTOCOL: Final = "AnomalyDiffusion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitShares:
+    """How an item's images are shared out, each in [0, 1)."""
+
+    validation: float
+    """Of each defect's reference third."""
+    normal_validation: float
+    """Of the good images that are left for training."""
+    normal_test: float
+    """Of the good images, where the data set sets none aside for test."""
+
+    def __post_init__(self) -> None:
+        for name in ("validation", "normal_validation", "normal_test"):
+            share = getattr(self, name)
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} is {share!r}; expected a share in [0, 1)")
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalySplit:
+    """The sides of one item."""
+
+    item: str
+    seed: int
+    sides: Mapping[Side, tuple[AnomalyRecord, ...]]
+
+    def of(self, side: Side, defect: str | None = None) -> tuple[AnomalyRecord, ...]:
+        """Records of a side; of one defect, or of `GOOD`, where it is named."""
+        return tuple(one for one in self.sides[side] if defect is None or one.defect == defect)
+
+
+def split_anomalies(dataset: AnomalyDataset, item: str, *, shares: SplitShares, seed: int) -> AnomalySplit:
+    """Share out an item as AnomalyDiffusion's evaluation does (arXiv 2312.05767), with a validation part.
+
+    Of each defect's n images the first n // 3 by name are for reference, the others for test. (Its released training
+    takes one more, which its test takes too.) Which of the reference and of the good images go to validation, and
+    which good ones to test where `test/good` is missing, follows from their names and the seed.
+
+    Raises:
+        DatasetError: no such item, or no good image is left to learn from.
+    """
+    records = dataset.of_item(item)
+    normal = [one for one in records if one.is_good and one.split == "train"]
+    normal_test = [one for one in records if one.is_good and one.split == "test"]
+    if not normal_test:
+        normal_test, normal = _draw(normal, shares.normal_test, seed)
+    validation, normal = _draw(normal, shares.normal_validation, seed)
+    if not normal:
+        raise DatasetError(f"{item!r}: no good image is left to learn from; expected one at least. Add some.")
+    sides: dict[Side, list[AnomalyRecord]] = {
+        "normal": normal,
+        "reference": [],
+        "validation": validation,
+        "test": normal_test,
+    }
+    for defect in dataset.defects(item):
+        images = sorted((one for one in records if one.defect == defect), key=lambda one: one.key)
+        num_reference = len(images) // 3
+        drawn, left = _draw(images[:num_reference], shares.validation, seed)
+        sides["validation"] += drawn
+        sides["reference"] += left
+        sides["test"] += images[num_reference:]
+    return AnomalySplit(item, seed, {side: tuple(records) for side, records in sides.items()})
+
+
+def _draw(records: Sequence[AnomalyRecord], share: float, seed: int) -> tuple[list[AnomalyRecord], list[AnomalyRecord]]:
+    """A share of the records, at least one of two, and the others; both in their order."""
+    num = min(max(round(len(records) * share), int(share > 0)), len(records) - 1)
+    ranked = sorted(records, key=lambda one: hashlib.sha256(f"{seed}\0{one.key}".encode()).digest())
+    drawn = {one.key for one in ranked[: max(num, 0)]}
+    return [one for one in records if one.key in drawn], [one for one in records if one.key not in drawn]
+
+
+class _SplitFile(msgspec.Struct, forbid_unknown_fields=True):
+    """A split on disk: the files of each side, by their paths from the item's folder on."""
+
+    protocol: Literal["AnomalyDiffusion"]
+    item: str
+    seed: int
+    sides: dict[Side, list[str]]
+
+
+def save_split(split: AnomalySplit, path: Path) -> None:
+    """Record a split as JSON."""
+    sides: dict[Side, list[str]] = {side: [one.key for one in records] for side, records in split.sides.items()}
+    content = msgspec.json.encode(_SplitFile(PROTOCOL, split.item, split.seed, sides))
+    write_atomically(path, msgspec.json.format(content, indent=1) + b"\n")
+
+
+def load_split(path: Path, dataset: AnomalyDataset) -> AnomalySplit:
+    """Read a recorded split.
+
+    Raises:
+        DatasetError: not a split, one that names an image twice, or one of another data set: it names an image that
+            is not there. Images that it does not name are on no side.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=_SplitFile)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise DatasetError(f"{str(path)!r} is not a recorded split: {exc}. Make the split again.") from exc
+    record_of_key = {one.key: one for one in dataset.of_item(content.item)}
+    sides: dict[Side, tuple[AnomalyRecord, ...]] = {}
+    for side in get_args(Side):
+        keys = content.sides.get(side, [])
+        if unknown := [key for key in keys if key not in record_of_key]:
+            raise DatasetError(
+                f"{str(path)!r}: {unknown[0]!r} is on two sides, or not in {str(dataset.root)!r}; expected the data "
+                "set that was split. Give that one, or make the split again."
+            )
+        sides[side] = tuple(record_of_key.pop(key) for key in dict.fromkeys(keys))
+    return AnomalySplit(content.item, content.seed, sides)
+
+
+@dataclass(slots=True)
+class LeakGuard:
+    """Knows the test images by sha256, of their files and of their decoded pixels; consumers of images pass through it.
+
+    It finds copies under other names, in other formats without loss and without metadata, turned upright or not. It
+    cannot find scaled, cropped or recompressed ones: show it images before they are changed.
+    """
+
+    _name_of_digest: dict[str, str] = field(default_factory=dict)
+    checked: dict[str, int] = field(default_factory=dict)
+    """Images that each consumer was allowed, for the report."""
+
+    @classmethod
+    def of(cls, test: Iterable[AnomalyRecord]) -> LeakGuard:
+        """Read the test images, one at a time.
+
+        Raises:
+            ImageDecodeError: one cannot be decoded.
+        """
+        guard = cls()
+        for record in test:
+            for digest in _record_digests(record):
+                guard._name_of_digest[digest] = record.key
+        return guard
+
+    def admit(self, records: Iterable[AnomalyRecord], *, consumer: str) -> list[AnomalyRecord]:
+        """The same records, none of which is a test image.
+
+        Args:
+            consumer: who wants them, such as "training", for the message and `checked`.
+
+        Raises:
+            LeakError: one of them is.
+        """
+        admitted = []
+        for record in records:
+            self._refuse(_record_digests(record), record.key, consumer)
+            admitted.append(record)
+        return admitted
+
+    def check_files(self, paths: Iterable[Path], *, consumer: str) -> None:
+        """Refuse image files that are test images; raises LeakError, ImageDecodeError."""
+        for path in paths:
+            self._refuse(_file_digests(path), str(path), consumer)
+
+    def check_pixels(self, images: Mapping[str, ImageRGB], *, consumer: str) -> None:
+        """Refuse decoded images that are test images; raises LeakError.
+
+        Args:
+            images: by name, each (H, W, 3) uint8, sRGB, at full size.
+        """
+        for name, image_rgb in images.items():
+            self._refuse([_pixel_digest(image_rgb)], name, consumer)
+
+    def knows(self, record: AnomalyRecord) -> bool:
+        """Whether a record is one of the test images, or a copy."""
+        return any(digest in self._name_of_digest for digest in _record_digests(record))
+
+    def _refuse(self, digests: Sequence[str], name: str, consumer: str) -> None:
+        for digest in digests:
+            if digest in self._name_of_digest:
+                raise LeakError(
+                    f"{name!r} is test image {self._name_of_digest[digest]!r} and would reach {consumer}; expected "
+                    "images of no test side. Take it out, or drop copies of test images from the split."
+                )
+        self.checked[consumer] = self.checked.get(consumer, 0) + 1
+
+
+def drop_test_copies(split: AnomalySplit, guard: LeakGuard, findings: Findings) -> AnomalySplit:
+    """Leave out of the other sides what is also on the test side; counted as `copy_of_test_image`."""
+    sides = dict(split.sides)
+    for side in get_args(Side):
+        if side != "test":
+            copies = {one.key for one in sides[side] if guard.knows(one)}
+            for key in sorted(copies):
+                findings.add("copy_of_test_image", f"{key!r}, taken from {side}")
+            sides[side] = tuple(one for one in sides[side] if one.key not in copies)
+    return replace(split, sides=sides)
+
+
+def _record_digests(record: AnomalyRecord) -> list[str]:
+    digests = _file_digests(record.image_path)
+    if not record.image.exif_transpose and read_header(record.image_path).exif_orientation != 1:
+        digests.append(_pixel_digest(read_image(record.image)))
+    return digests
+
+
+def _file_digests(path: Path) -> list[str]:
+    pixels = _pixel_digest(read_upright(path)[..., :3])
+    return [hashlib.sha256(path.read_bytes()).hexdigest(), pixels]
+
+
+def _pixel_digest(image_rgb: ImageRGB) -> str:
+    """Of size and pixels."""
+    digest = hashlib.sha256(f"{image_rgb.shape[:2]}\0".encode())
+    digest.update(np.ascontiguousarray(image_rgb).data)
+    return digest.hexdigest()
