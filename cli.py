@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from .cli_judging import add_judging_commands
+from .cli_knowledge import knowledge_app
 from .cli_options import RecipeArgument, SetOption
 from .errors import InputError, MaskwrightError
 
@@ -36,6 +37,7 @@ app.add_typer(memory_app, name="memory")
 
 serve_app = typer.Typer(help="Our tools for programs that use tools.", no_args_is_help=True)
 app.add_typer(serve_app, name="serve")
+app.add_typer(knowledge_app, name="knowledge", no_args_is_help=True)
 
 
 class DataFormat(StrEnum):

@@ -193,6 +193,10 @@ class LeakGuard:
         """Whether a record is one of the test images, or a copy."""
         return any(digest in self._name_of_digest for digest in _record_digests(record))
 
+    def knows_digest(self, sha256: str) -> bool:
+        """Whether this is the digest of a test image's file or pixels."""
+        return sha256 in self._name_of_digest
+
     def _refuse(self, digests: Sequence[str], name: str, consumer: str) -> None:
         for digest in digests:
             if digest in self._name_of_digest:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeVar
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ..models.structured import Invoke, Structured, ask, invoke_alone
@@ -94,6 +94,10 @@ class Usage:
 
     def add_opinion(self, opinion: Opinion) -> None:
         self._count(opinion.judge, opinion.calls, opinion.input_tokens, opinion.output_tokens)
+
+    def add_message(self, model: str, message: AIMessage) -> None:
+        used = message.usage_metadata
+        self._count(model, 1, used["input_tokens"] if used else 0, used["output_tokens"] if used else 0)
 
     def _count(self, model: str, calls: int, input_tokens: int, output_tokens: int) -> None:
         self.calls += calls

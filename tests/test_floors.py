@@ -27,6 +27,7 @@ FLOORS = {
     "cli_options": 6,
     "console": 6,
     "cli_judging": 7,
+    "cli_knowledge": 7,
     "cli": 8,
 }
 ONLY_GRAPHS_AND_ABOVE = {"langgraph"}
@@ -99,7 +100,7 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
         *(ROOT / "configs" / "quickstart" / name for name in ("annotations.json", "README.md")),
     ]
     data += [*(ROOT / "evaluation").glob("*.jinja"), *(ROOT / "graphs" / "prompts").glob("*.md"), ROOT / "py.typed"]
-    data += [*(ROOT / "serving" / "review_page").iterdir()]
+    data += [*(ROOT / "serving" / "review_page").iterdir(), *(ROOT / "configs" / "knowledge").glob("*.md")]
     data += [path for path in (ROOT / "models" / "weights").rglob("*") if path.is_file()]
     expected |= {f"maskwright/{path.relative_to(ROOT).as_posix()}" for path in data}
     assert packed == expected
