@@ -3,10 +3,12 @@
 Half of the samples are valid, the other half is spoilt on purpose in eight ways, in equal shares
 (`validity_samples.py`); a quarter starts from instances of the quickstart photographs, the rest is painted by
 `embedded:sprites` (`validity_wholes.py`). A label is how a sample was made. The judge is the T-Agent's: measures,
-limits, and `embedded:lit` on the class's name, each picture judged on its own, without real crops.
+limits, `embedded:lit` on the class's name and `embedded:wholeness`, each picture on its own, without real crops.
 
-default  the limits that recipes have
-strict   with `max_twin_share` and `max_rim_difference` too, which cost classes that have two like parts or a frame
+default            what recipes have
+without wholeness  the same without the learned judge of wholeness
+strict             without it, with `max_twin_share` and `max_rim_difference`, which cost classes that have two like
+                   parts or a frame
 
 Limits were set on seeds 1000 and 1001 of `--classes tuning`; the figures are of 30 other classes and other seeds.
 What flatters them: the scorer was trained on the bank's pictures, from which painted samples start; wrong names are
@@ -38,11 +40,16 @@ from maskwright.configs.judging import PaintedLimits, SimilaritySettings
 from maskwright.errors import EmptyMaskError
 from maskwright.tools.judging.painted import measure_painted
 from maskwright.tools.judging.painted_judge import PaintedJudge
-from maskwright.tools.judging.registry import build_text_scorer
-from maskwright.tools.protocols import Criterion, TextScorer, Verdict
+from maskwright.tools.judging.registry import build_text_scorer, build_wholeness
+from maskwright.tools.protocols import Criterion, CutOutScorer, TextScorer, Verdict
 
 CLASSES = {"report": REPORT_CLASSES, "tuning": TUNING_CLASSES}
-LIMITS = {"default": PaintedLimits(), "strict": PaintedLimits(max_twin_share=0.3, max_rim_difference=0.55)}
+DEFAULT, WITHOUT = SimilaritySettings(), SimilaritySettings(wholeness=None)
+JUDGES = {
+    "default": PaintedJudge(PaintedLimits(), DEFAULT),
+    "without wholeness": PaintedJudge(PaintedLimits(), WITHOUT),
+    "strict": PaintedJudge(PaintedLimits(max_twin_share=0.3, max_rim_difference=0.55), WITHOUT),
+}
 BATCH = 64
 EMPTY = Verdict((Criterion("mask", "fail", 0.0, "nothing is visible"),))
 
@@ -51,7 +58,7 @@ Measures = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one set of samples under one set of limits; shares in [0, 1], not a number where there is nothing to share."""
+    """Of one set of samples under one judge; shares in [0, 1], not a number where there is nothing to share."""
 
     before: float
     """Invalid share of all samples."""
@@ -67,7 +74,9 @@ class Figures:
     """By kind, of the invalid."""
 
 
-def measure_samples(samples: Sequence[Sample], scorer: TextScorer) -> list[Measures | None]:
+def measure_samples(
+    samples: Sequence[Sample], scorer: TextScorer, wholeness: CutOutScorer | None = None
+) -> list[Measures | None]:
     """As the T-Agent measures, with an empty pool; None for a sample without a visible pixel."""
     measured: list[Measures | None] = []
     for start in track(range(0, len(samples), BATCH), description="measure and score"):
@@ -76,8 +85,12 @@ def measure_samples(samples: Sequence[Sample], scorer: TextScorer) -> list[Measu
         seen = [sample for sample, one in zip(batch, found, strict=True) if one is not None]
         names = sorted({sample.category for sample in seen})
         rows = scorer.score([sample.rgba for sample in seen], names) if seen else np.zeros((0, 0), np.float32)
-        own = iter([float(row[names.index(sample.category)]) for sample, row in zip(seen, rows, strict=True)])
-        measured += [None if one is None else {**one, "image_text": next(own)} for one in found]
+        scores = [{"image_text": float(row[names.index(one.category)])} for one, row in zip(seen, rows, strict=True)]
+        if wholeness is not None:
+            whole = wholeness.score([sample.rgba for sample in seen])
+            scores = [{**one, "wholeness": float(share)} for one, share in zip(scores, whole, strict=True)]
+        own = iter(scores)
+        measured += [None if one is None else {**one, **next(own)} for one in found]
     return measured
 
 
@@ -88,8 +101,7 @@ def _measure(sample: Sample) -> dict[str, float] | None:
         return None
 
 
-def judge_samples(measured: Sequence[Measures | None], limits: PaintedLimits) -> list[Verdict]:
-    judge = PaintedJudge(limits, SimilaritySettings())
+def judge_samples(measured: Sequence[Measures | None], judge: PaintedJudge) -> list[Verdict]:
     return [EMPTY if one is None else judge.judge([one])[0] for one in measured]
 
 
@@ -138,7 +150,7 @@ def tell(values: Sequence[float]) -> str:
 
 
 def figures_to_table(found: Mapping[str, Sequence[Figures]], title: str) -> Table:
-    """A row a figure, a column a set of limits; mean and deviation over seeds."""
+    """A row a figure, a column a judge; mean and deviation over seeds."""
     table = Table("per cent", *found, title=title)
 
     def add(label: str, values: Mapping[str, Sequence[float]]) -> None:
@@ -159,7 +171,7 @@ def figures_to_table(found: Mapping[str, Sequence[Figures]], title: str) -> Tabl
 
 def reasons_to_table(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Table:
     """By kind, how many were rejected by each criterion; one sample may fail several."""
-    table = Table("kind", "samples", "kept", "rejected by", title="default limits, all seeds")
+    table = Table("kind", "samples", "kept", "rejected by", title="default, all seeds")
     for kind in (VALID, *SPOILERS):
         own = [verdict for sample, verdict in zip(samples, verdicts, strict=True) if sample.kind == kind]
         reasons = Counter(criterion.name for verdict in own for criterion in verdict.rejections)
@@ -181,14 +193,14 @@ def main() -> None:
         save_samples(make_samples(arguments.samples, classes, arguments.first_seed), arguments.save)
         console.print(f"samples: {arguments.save}")
         return
-    scorer = build_text_scorer(SimilaritySettings().text)
-    found: dict[str, list[Figures]] = {name: [] for name in LIMITS}
+    scorer, wholeness = build_text_scorer(DEFAULT.text), build_wholeness(DEFAULT.wholeness)
+    found: dict[str, list[Figures]] = {name: [] for name in JUDGES}
     everything: list[tuple[Sample, Verdict]] = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         samples = make_samples(arguments.samples, classes, seed)
-        measured = measure_samples(samples, scorer)
-        for name, limits in LIMITS.items():
-            verdicts = judge_samples(measured, limits)
+        measured = measure_samples(samples, scorer, wholeness)
+        for name, judge in JUDGES.items():
+            verdicts = judge_samples(measured, judge)
             found[name].append(count(samples, [verdict.accepted for verdict in verdicts]))
             if name == "default":
                 everything += zip(samples, verdicts, strict=True)

@@ -105,7 +105,7 @@ class WholenessSettings(BaseModel):
 
     name: Literal["embedded:wholeness"] = "embedded:wholeness"
     threshold: Share = Field(
-        0.5, description="least probability that a cut-out is one whole object; whole and spoilt ones equally many"
+        0.25, description="least probability that a cut-out is one whole object; whole and spoilt ones equally many"
     )
     device: str = Field("auto", min_length=1, description="auto, cpu, cuda, cuda:N or mps")
     batch_size: int = Field(32, ge=1, le=4096, description="pictures at once; halved when the GPU's memory is full")
@@ -118,7 +118,7 @@ class SimilaritySettings(BaseModel):
 
     text: TextScorerSettings = TextScorerSettings()
     image: ImageEmbedderSettings = ImageEmbedderSettings()
-    image_text: ThresholdSettings = ThresholdSettings(value=0.6)
+    image_text: ThresholdSettings = ThresholdSettings(value=0.5)
     image_image: ThresholdSettings = ThresholdSettings(value=0.05)
     wholeness: WholenessSettings | None = Field(WholenessSettings(), description="null to do without")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from maskwright.data.records import ImageRGBA
+from maskwright.learning.wholeness_data import HELD_OUT_CLASSES
 from maskwright.tools.judging.measures import alpha_to_mask, measure_parts
 from maskwright.tools.judging.painted import border_contact
 
@@ -125,7 +126,7 @@ def test_the_judge_is_the_graphs_own(bench: ModuleType, making: ModuleType) -> N
     samples = [making.Sample(spoil(making, kind, 0), "cup", kind, "painted") for kind in kinds]
     samples[1] = making.Sample(samples[1].rgba, "cat", "wrong class", "painted")
     measured = bench.measure_samples(samples, OneName())
-    verdicts = bench.judge_samples(measured, bench.LIMITS["default"])
+    verdicts = bench.judge_samples(measured, bench.JUDGES["default"])
     assert [verdict.accepted for verdict in verdicts] == [True, False, False, False]
     assert [one.name for one in verdicts[1].rejections] == ["image_text"]
 
@@ -152,3 +153,7 @@ def test_the_quickstart_lends_whole_instances_only(bench: ModuleType) -> None:
     assert {one.category for one in found} <= {"coin", "rocket"}
     assert sum(one.category == "coin" for one in found) == 24
     assert len(photographs) == 7
+
+
+def test_the_judge_of_wholeness_never_saw_the_benchmarks_classes(bench: ModuleType) -> None:
+    assert {*bench.REPORT_CLASSES, *bench.TUNING_CLASSES} == set(HELD_OUT_CLASSES)

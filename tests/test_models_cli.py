@@ -81,7 +81,7 @@ def test_the_quickstart_s_models_are_fetched_by_its_name(run: Run, monkeypatch: 
 def test_a_recipe_s_models_are_found_anywhere_in_its_settings_with_what_they_need(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("agents: {text_agent: {painter: hosted}}\nllm: {writer: 'openai:gpt'}\n", encoding="utf-8")
-    assert models_of_recipe(str(recipe)) == ["lit", "minilm", "lite0", "smollm2"]
+    assert models_of_recipe(str(recipe)) == ["lit", "minilm", "lite0", "wholeness", "smollm2"]
     assert models_of_recipe("instances") == []
     recipe.write_text("agents: {text_agent: {painter: 'embedded:sprite'}}", encoding="utf-8")
     with pytest.raises(UnknownModelError, match="did you mean `sprites`"):

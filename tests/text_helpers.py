@@ -264,5 +264,6 @@ def register(
         "agents.text_agent.painter=scripted",
         "agents.text_agent.similarity.text={name: scripted, model: none}",
         "agents.text_agent.similarity.image={name: scripted, model: none}",
+        "agents.text_agent.similarity.wholeness=null",
         f"llm.model={WRITER}",
     ]
