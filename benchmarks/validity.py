@@ -3,12 +3,13 @@
 Half of the samples are valid, the other half is spoilt on purpose in eight ways, in equal shares
 (`validity_samples.py`); a quarter starts from instances of the quickstart photographs, the rest is painted by
 `embedded:sprites` (`validity_wholes.py`). A label is how a sample was made. The judge is the T-Agent's: measures,
-limits, `embedded:lit` on the class's name and `embedded:wholeness`, each picture on its own, without real crops.
+limits, `embedded:lit` on the class's name and on the 29 others, and `embedded:wholeness`, each picture on its own,
+without real crops.
 
 default            what recipes have
+without rivals     the same without comparing a picture's class with the data set's other classes
 without wholeness  the same without the learned judge of wholeness
-strict             without it, with `max_twin_share` and `max_rim_difference`, which cost classes that have two like
-                   parts or a frame
+without both       measures, limits and the class's own name alone
 
 Limits were set on seeds 1000 and 1001 of `--classes tuning`; the figures are of 30 other classes and other seeds.
 What flatters them: the scorer was trained on the bank's pictures, from which painted samples start; wrong names are
@@ -41,14 +42,16 @@ from maskwright.errors import EmptyMaskError
 from maskwright.tools.judging.painted import measure_painted
 from maskwright.tools.judging.painted_judge import PaintedJudge
 from maskwright.tools.judging.registry import build_text_scorer, build_wholeness
+from maskwright.tools.judging.similarity import rival_lead
 from maskwright.tools.protocols import Criterion, CutOutScorer, TextScorer, Verdict
 
 CLASSES = {"report": REPORT_CLASSES, "tuning": TUNING_CLASSES}
-DEFAULT, WITHOUT = SimilaritySettings(), SimilaritySettings(wholeness=None)
+DEFAULT = SimilaritySettings()
 JUDGES = {
     "default": PaintedJudge(PaintedLimits(), DEFAULT),
-    "without wholeness": PaintedJudge(PaintedLimits(), WITHOUT),
-    "strict": PaintedJudge(PaintedLimits(max_twin_share=0.3, max_rim_difference=0.55), WITHOUT),
+    "without rivals": PaintedJudge(PaintedLimits(), SimilaritySettings(rival_margin=None)),
+    "without wholeness": PaintedJudge(PaintedLimits(), SimilaritySettings(wholeness=None)),
+    "without both": PaintedJudge(PaintedLimits(), SimilaritySettings(wholeness=None, rival_margin=None)),
 }
 BATCH = 64
 EMPTY = Verdict((Criterion("mask", "fail", 0.0, "nothing is visible"),))
@@ -75,17 +78,24 @@ class Figures:
 
 
 def measure_samples(
-    samples: Sequence[Sample], scorer: TextScorer, wholeness: CutOutScorer | None = None
+    samples: Sequence[Sample], scorer: TextScorer, wholeness: CutOutScorer | None = None, rivals: Sequence[str] = ()
 ) -> list[Measures | None]:
-    """As the T-Agent measures, with an empty pool; None for a sample without a visible pixel."""
+    """As the T-Agent measures, with an empty pool; None for a sample without a visible pixel.
+
+    Args:
+        rivals: all classes that the samples' data set would have.
+    """
     measured: list[Measures | None] = []
     for start in track(range(0, len(samples), BATCH), description="measure and score"):
         batch = samples[start : start + BATCH]
         found = [_measure(sample) for sample in batch]
         seen = [sample for sample, one in zip(batch, found, strict=True) if one is not None]
-        names = sorted({sample.category for sample in seen})
+        names = sorted({*(sample.category for sample in seen), *rivals})
         rows = scorer.score([sample.rgba for sample in seen], names) if seen else np.zeros((0, 0), np.float32)
         scores = [{"image_text": float(row[names.index(one.category)])} for one, row in zip(seen, rows, strict=True)]
+        if rivals:
+            leads = [rival_lead(row, names, one.category) for one, row in zip(seen, rows, strict=True)]
+            scores = [{**one, "rival_lead": lead or 0.0} for one, lead in zip(scores, leads, strict=True)]
         if wholeness is not None:
             whole = wholeness.score([sample.rgba for sample in seen])
             scores = [{**one, "wholeness": float(share)} for one, share in zip(scores, whole, strict=True)]
@@ -198,7 +208,7 @@ def main() -> None:
     everything: list[tuple[Sample, Verdict]] = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         samples = make_samples(arguments.samples, classes, seed)
-        measured = measure_samples(samples, scorer, wholeness)
+        measured = measure_samples(samples, scorer, wholeness, classes)
         for name, judge in JUDGES.items():
             verdicts = judge_samples(measured, judge)
             found[name].append(count(samples, [verdict.accepted for verdict in verdicts]))

@@ -118,8 +118,15 @@ class SimilaritySettings(BaseModel):
 
     text: TextScorerSettings = TextScorerSettings()
     image: ImageEmbedderSettings = ImageEmbedderSettings()
-    image_text: ThresholdSettings = ThresholdSettings(value=0.5)
+    image_text: ThresholdSettings = ThresholdSettings(value=0.4)
     image_image: ThresholdSettings = ThresholdSettings(value=0.05)
+    rival_margin: float | None = Field(
+        0.3,
+        ge=0,
+        allow_inf_nan=False,
+        description="most by which another class of the data set may fit a picture better than its own, in the text "
+        "scorer's units; null: not asked",
+    )
     wholeness: WholenessSettings | None = Field(WholenessSettings(), description="null to do without")
 
 

@@ -18,9 +18,9 @@ from ..memory.entries import ItemResult
 from ..memory.ledger import Ledger
 from .folder_pictures import FolderPicture
 from .held import describe_validation
-from .pipeline import EXIT_CODES, RunOutcome
 from .pool import Pool
 from .record import RunRecord, Status
+from .run_folder import EXIT_CODES, RunOutcome
 
 KEPT = "kept"
 

@@ -16,9 +16,10 @@ from ..data.records import ImageRGBA
 from ..errors import DatasetError, EmptyMaskError, InputError, SampleError
 from ..memory.entries import Attempt, Instance, WorkItem
 from ..tools.judging.class_judge import ClassJudge
-from ..tools.judging.limits import painted_bounds, wholeness_bounds
+from ..tools.judging.limits import painted_bounds, rival_bounds, wholeness_bounds
 from ..tools.judging.measures import measure_texture, perceptual_hash
 from ..tools.judging.painted import measure_painted
+from ..tools.judging.similarity import rival_lead
 from ..tools.protocols import CutOutScorer, Masker, MaskRequest, TextScorer
 from .backgrounds import IMAGE_SUFFIXES
 from .items import failed
@@ -93,6 +94,8 @@ def judge_of(settings: TextAgentSettings, categories: Sequence[str], scorer: Tex
     bounds = [bound for bound in painted_bounds(settings.limits) if asked is None or bound.measure in asked]
     if settings.validation.kind == "cut_out":
         bounds += wholeness_bounds(settings.similarity.wholeness)
+    if settings.validation.kind != "scene":
+        bounds += rival_bounds(settings.similarity.rival_margin)
     judges = {}
     for category_id, name in enumerate(categories, start=1):
         is_scored = settings.validation.kind != "scene" and scorer.knows(name)
@@ -110,6 +113,8 @@ class PictureMeasurer:
     kind: Kind
     artifacts: Artifacts
     wholeness: CutOutScorer | None = None
+    rivals: Sequence[str] = ()
+    """All classes of the folder, of those that the scorer knows."""
     """Asked of cut-outs alone: an edit or a scene has its surroundings on purpose."""
 
     def measure(self, pictures: Sequence[FolderPicture]) -> list[Attempt]:
@@ -165,7 +170,7 @@ class PictureMeasurer:
     def _score(
         self, measured: list[Attempt], visible: Sequence[tuple[int, ImageRGBA]], categories: Sequence[str]
     ) -> None:
-        """Add `wholeness`, and `image_text` to what the scorer knows the class of."""
+        """Add `wholeness`, and `image_text` and `rival_lead` to what the scorer knows the class of."""
         if self.wholeness is not None and self.kind == "cut_out" and visible:
             for (index, _), whole in zip(visible, self.wholeness.score([rgba for _, rgba in visible]), strict=True):
                 measured[index] = {
@@ -175,11 +180,14 @@ class PictureMeasurer:
         known = [(i, rgba) for i, rgba in visible if self.kind != "scene" and self.scorer.knows(categories[i])]
         if not known:
             return
-        names = list(dict.fromkeys(categories[i] for i, _ in known))
+        names = list(dict.fromkeys([*(categories[i] for i, _ in known), *self.rivals]))
         scores = self.scorer.score([rgba for _, rgba in known], names)
         for row, (index, _) in enumerate(known):
-            score = float(scores[row, names.index(categories[index])])
-            measured[index] = {**measured[index], "measures": {**measured[index]["measures"], "image_text": score}}
+            found = {"image_text": float(scores[row, names.index(categories[index])])}
+            lead = rival_lead(scores[row], names, categories[index])
+            if lead is not None:
+                found["rival_lead"] = lead
+            measured[index] = {**measured[index], "measures": {**measured[index]["measures"], **found}}
 
 
 def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:

@@ -28,10 +28,10 @@ from .folder_pictures import FolderPicture, PictureMeasurer, find_pictures, judg
 from .held import apply_reviews
 from .items import rejection
 from .lockstep import Meter
-from .pipeline import RunOutcome, Silent
+from .pipeline import Silent
 from .pool import Pool
 from .record import RunRecord
-from .run_folder import check_folder, check_resume, default_folder
+from .run_folder import RunOutcome, check_folder, check_resume, default_folder
 from .services import Artifacts, PictureJudge, Progress, ValidationServices
 from .tracing import langsmith_tracing, traced_as
 from .validating import Validator, ending_of
@@ -93,6 +93,7 @@ def validate_folder(
             kind=settings.validation.kind,
             artifacts=artifacts,
             wholeness=build_wholeness(settings.similarity.wholeness),
+            rivals=[name for name in names if scorer.knows(name)],
         ),
         validator=build_validators(whole)["text_agent"],
         artifacts=artifacts,

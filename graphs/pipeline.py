@@ -30,7 +30,7 @@ from .crews import Crew
 from .executor import ThreadExecutor
 from .pool import Pool
 from .record import RunRecord, read_run_json
-from .run_folder import Resume, check_folder, check_resume, default_folder
+from .run_folder import EXIT_CODES, Resume, RunOutcome, check_folder, check_resume, default_folder
 from .run_services import RunServices
 from .services import Progress
 from .tracing import langsmith_tracing, traced_run
@@ -40,7 +40,6 @@ from .work import WorkPlan, plan_work
 from .workshop import Workshop, knows_class
 
 BYTES_PER_ITEM = 400_000
-EXIT_CODES = {"done": 0, "partial": 3, "interrupted": 130}
 
 
 class Silent:
@@ -63,15 +62,6 @@ class Prepared:
     work: WorkPlan
     why: Mapping[str, str] = field(default_factory=dict)
     """Why an agent has the painter and masker that it has, by agent that left that open."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """How a run ended. `content` is run.json's."""
-
-    folder: Path
-    exit_code: int
-    content: dict[str, object]
 
 
 def plan_recipe(

@@ -29,6 +29,7 @@ SECTIONS = (
     "agents.text_agent.similarity.image_text",
     "agents.text_agent.similarity.image_image",
     "agents.text_agent.similarity.wholeness.threshold",
+    "agents.text_agent.similarity.rival_margin",
     "agents.image_agent.limits",
     "agents.image_agent.similarity.image_text",
     "agents.text_agent.validation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,19 @@ from .record import read_run_json
 Resume = Literal["never", "always", "if_possible"]
 UNFINISHED = ("running", "interrupted", "partial")
 """Statuses of runs that the same command goes on with."""
+
+
+EXIT_CODES = {"done": 0, "partial": 3, "interrupted": 130}
+"""By status."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended. `content` is run.json's."""
+
+    folder: Path
+    exit_code: int
+    content: dict[str, object]
 
 
 def check_folder(folder: Path) -> None:

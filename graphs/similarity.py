@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..data.records import ImageRGBA
 from ..errors import SampleError
+from ..tools.judging.similarity import rival_lead
 from ..tools.protocols import CutOutScorer, ImageEmbedder, TextScorer
 from .services import Pair, Sources, Variant
 
@@ -57,18 +58,27 @@ class DualSimilarity:
     scorer: TextScorer
     crops: ClassCrops
     wholeness: CutOutScorer | None = None
+    rivals: Sequence[str] = ()
+    """Other classes of the data set, of those that the scorer knows."""
 
     def score(self, pairs: Sequence[Pair]) -> list[dict[str, float]]:
-        """`image_text`; `image_image`, the mean cosine to the class's real instances, where it has any; `wholeness`."""
+        """Of each cut-out, where they can be taken, these.
+
+        `image_text`; `rival_lead`, by how much another class's name fits better; `image_image`, the mean cosine to the
+        class's real instances; `wholeness`.
+        """
         if not pairs:
             return []
         images = [rgba for rgba, _ in pairs]
-        names = list(dict.fromkeys(category for _, category in pairs))
+        names = list(dict.fromkeys([*(category for _, category in pairs), *self.rivals]))
         by_name = self.scorer.score(images, names)
         features = self.crops.embedder.embed(images)
         scores = []
         for row, (_, category) in enumerate(pairs):
             score = {"image_text": float(by_name[row, names.index(category)])}
+            lead = rival_lead(by_name[row], names, category)
+            if lead is not None and self.rivals:
+                score["rival_lead"] = lead
             real = self.crops.of(category)
             if len(real):
                 score["image_image"] = float((real @ features[row]).mean().clip(-1, 1))

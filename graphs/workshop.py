@@ -18,6 +18,7 @@ from ..tools.judging.class_judge import VariantJudge
 from ..tools.judging.painted_judge import PaintedJudge
 from ..tools.judging.registry import build_image_embedder, build_text_scorer, build_wholeness
 from ..tools.masking.registry import build_masker
+from ..tools.protocols import TextScorer
 from ..tools.registry import build_painter, build_text_painter
 from .crews import Crew
 from .elements import ElementsLedger
@@ -112,7 +113,9 @@ class Workshop:
             stop=self.stop,
             painter=painter,
             masker=build_masker(settings, scorer),
-            similarity=DualSimilarity(scorer, crops, build_wholeness(settings.similarity.wholeness)),
+            similarity=DualSimilarity(
+                scorer, crops, build_wholeness(settings.similarity.wholeness), self._rivals(scorer)
+            ),
             judge=PaintedJudge(settings.limits, settings.similarity),
             validator=self.validators["text_agent"],
             memory=self._memory(painter.name),
@@ -121,6 +124,10 @@ class Workshop:
             captioner=build_captioner(recipe.llm, recipe.plan.seed),
             artifacts=self.artifacts,
         )
+
+    def _rivals(self, scorer: TextScorer) -> list[str]:
+        """The data set's classes that the scorer knows."""
+        return [category.name for category in self.dataset.categories if scorer.knows(category.name)]
 
     def _memory(self, painter: str) -> RunMemory:
         """The prompt history, seen as it stood when the run began; a resumed run notes nothing anew."""

@@ -57,6 +57,11 @@ def painted_bounds(limits: PaintedLimits) -> tuple[Bound, ...]:
     )
 
 
+def rival_bounds(margin: float | None) -> tuple[Bound, ...]:
+    """The bound of `rival_lead`, for pictures of which it was taken; none where it is switched off."""
+    return () if margin is None else (Bound("rival_lead", -math.inf, margin, where_taken=True),)
+
+
 def wholeness_bounds(settings: WholenessSettings | None) -> tuple[Bound, ...]:
     """The bound of `wholeness`, for pictures of which it was taken; none where it is switched off."""
     return () if settings is None else (Bound("wholeness", settings.threshold, 1.0, where_taken=True),)

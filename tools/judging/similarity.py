@@ -35,6 +35,17 @@ def fill_template(template: str, names: Sequence[str]) -> list[str]:
     return [template.format(name=noun_phrase(name)) for name in names]
 
 
+def rival_lead(scores: Sequence[float] | Floats, names: Sequence[str], category: str) -> float | None:
+    """By how much the best other name fits a picture better than its own; None where there is no other.
+
+    Args:
+        scores: of one picture, one a name.
+        names: with the category among them.
+    """
+    others = [float(score) for score, name in zip(scores, names, strict=True) if name != category]
+    return max(others) - float(scores[names.index(category)]) if others else None
+
+
 class _Encoded:
     """What scorers and embedders by a checkpoint share."""
 
