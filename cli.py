@@ -12,7 +12,7 @@ import typer
 
 from .cli_judging import add_judging_commands
 from .cli_knowledge import knowledge_app
-from .cli_options import RecipeArgument, SetOption
+from .cli_options import RecipeArgument, SetOption, anomaly_overrides
 from .errors import InputError, MaskwrightError
 
 if TYPE_CHECKING:
@@ -92,10 +92,15 @@ def run(
     overrides: SetOption = None,
     seed: SeedOption = None,
     limit: LimitOption = None,
+    item: Annotated[str | None, typer.Option(help="Recipe anomaly: which item of the data set.")] = None,
+    defects: Annotated[
+        list[str] | None, typer.Option("--defect", help="Recipe anomaly: a defect to make; repeatable.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Recipe anomaly: accepted samples of each defect.")] = None,
     resume: Annotated[Resume, typer.Option(help="Whether to go on with a run in the folder.")] = Resume.if_possible,
 ) -> None:
     """Make new instances, compose them into scenes, export the bigger data set and report."""
-    from .console import Bars, draining, show_outcome
+    from .console import Bars, draining, show_anomalies, show_outcome
     from .graphs.pipeline import run_recipe
 
     with draining() as stop, Bars().shown() as bars:
@@ -104,14 +109,15 @@ def run(
             data=data,
             out=out,
             data_format=data_format and data_format.value,
-            overrides=overrides or (),
+            overrides=[*(overrides or ()), *anomaly_overrides(recipe, item, defects, count)],
             seed=seed,
             limit=limit,
             resume=resume.value,
             progress=bars,
             stop=stop,
         )
-    show_outcome(outcome)
+    show = show_anomalies if "defects" in outcome.content else show_outcome
+    show(outcome)
     raise typer.Exit(outcome.exit_code)
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from .data.records import Findings
     from .evaluation.audit import Rate
     from .graphs.calibrate import Calibration
-    from .graphs.pipeline import Prepared, RunOutcome
+    from .graphs.pipeline import Prepared
+    from .graphs.run_folder import RunOutcome
     from .memory.browse import ClassSummary
     from .memory.prompt_records import PromptRecord
     from .models.catalogue import Model
@@ -222,6 +223,22 @@ def show_outcome(outcome: RunOutcome) -> None:
     findings = content["findings"]
     if isinstance(findings, dict) and findings:
         console.print("[yellow]odd in the data:[/] " + ", ".join(f"{e['count']} {k}" for k, e in findings.items()))
+    for hint in _strings(content["hints"]):
+        console.print(f"next: {hint}", soft_wrap=True, highlight=False)
+
+
+def show_anomalies(outcome: RunOutcome) -> None:
+    """How many samples of each defect there are, and what to do next."""
+    content = outcome.content
+    items, defects = _counts(content, "items"), _counts(content, "defects")
+    colour = {"done": "green", "partial": "yellow"}.get(str(content["status"]), "red")
+    told = ", ".join(f"{escape(name)} {count}" for name, count in defects.items())
+    console.print(
+        f"[{colour}]{content['status']}[/]: {content['accepted']} samples on {content['item']} ({told}) of "
+        f"{items['planned']} items, {content['mean_turns']} edits each",
+        highlight=False,
+    )
+    console.print(f"report    {outcome.folder / 'report.html'}", soft_wrap=True)
     for hint in _strings(content["hints"]):
         console.print(f"next: {hint}", soft_wrap=True, highlight=False)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .anomaly_agent import AnomalyAgentSettings
 from .diffusion import DiffusionSettings, LayeredSettings
 from .hosted import HostedSettings
 from .image_agent import ImageAgentSettings
@@ -58,9 +59,13 @@ class AgentsSettings(BaseModel):
 
     text_agent: TextAgentSettings | None = Field(None, description="the T-Agent")
     image_agent: ImageAgentSettings | None = Field(None, description="the I-Agent")
+    anomaly_agent: AnomalyAgentSettings | None = Field(None, description="the anomaly agent, which works alone")
 
     @model_validator(mode="after")
     def _someone_works(self) -> AgentsSettings:
-        if self.text_agent is None and self.image_agent is None:
-            raise ValueError("no agent is named; expected text_agent, image_agent, or both")
+        others = [name for name in ("text_agent", "image_agent") if getattr(self, name) is not None]
+        if self.anomaly_agent is None and not others:
+            raise ValueError("no agent is named; expected text_agent, image_agent, or both, or anomaly_agent")
+        if self.anomaly_agent is not None and others:
+            raise ValueError(f"anomaly_agent works alone; take out {' and '.join(others)}")
         return self

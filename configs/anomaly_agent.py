@@ -1,4 +1,4 @@
-"""Settings of the anomaly agent: its painter, its judge, its loop and what it may spend."""
+"""Settings of the anomaly agent: what it makes, its painter, its judge, its loop and what it may spend."""
 
 from __future__ import annotations
 
@@ -6,22 +6,42 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .anomaly import ProceduralSettings
+from .anomaly import DefectPainterSettings
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
-class AnomalyAgentSettings(BaseModel):
-    """The anomaly agent: defects made on normal images, judged and made better in a loop (arXiv 2604.07900)."""
+class AnomalySplitSettings(BaseModel):
+    """How an item's images are shared out, by the AnomalyDiffusion protocol; test images are never learned from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    painter: str = Field("procedural", min_length=1, description="name of the painter")
+    validation: Share = Field(0.25, description="of each defect's reference third")
+    normal_validation: Share = Field(0.1, description="of the good images that are left for training")
+    normal_test: Share = Field(0.3, description="of the good images, where the data set sets none aside for test")
+
+
+class AnomalyAgentSettings(DefectPainterSettings):
+    """The anomaly agent: defects made on normal images, judged and made better in a loop (arXiv 2604.07900)."""
+
+    item: str | None = Field(None, min_length=1, description="which item of the data set; null: the only one")
+    defects: tuple[str, ...] = Field((), description="names of the defects to make; none: those of the data set")
+    count: int = Field(50, ge=1, le=1_000_000, description="accepted samples of each defect")
+    max_tries_ratio: float = Field(3.0, ge=1, le=100, description="most items of a defect, over `count`")
     decider: Literal["policy", "model"] = Field(
         "policy", description="who calls the tools: a fixed policy, or `llm.planner`, which must know tool calling"
     )
     max_turns: int = Field(4, ge=1, le=20, description="edits that an item may cost")
     max_illegal_calls: int = Field(3, ge=0, le=50, description="calls out of order that a model may make")
     loop: bool = Field(True, description="judge, look things up and edit again; false: the first edit is taken")
-    severity: tuple[Share, Share] = Field((0.3, 0.8), description="least and most severity of a first plan")
-    procedural: ProceduralSettings = ProceduralSettings()
+    severity: tuple[Ratio, Ratio] = Field((0.3, 0.8), description="least and most severity of a first plan")
+    references: bool = Field(
+        True, description="learn sizes, places and looks from the reference third; false: as if there were no defect"
+    )
+    material: str = Field("", description="what the item is made of, if its name does not say")
+    max_changed_outside: Ratio = Field(0.001, description="most share of the pixels outside the mask that may change")
+    tolerance_levels: int = Field(0, ge=0, le=64, description="change, of 255, that does not count there")
+    splits: AnomalySplitSettings = AnomalySplitSettings()
+    max_side_px: int = Field(768, ge=64, le=8192, description="longer side of a picture as a model is sent it")
+    max_image_bytes: int = Field(4_000_000, ge=10_000, description="most bytes of it, encoded; more is made smaller")

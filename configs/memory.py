@@ -24,6 +24,9 @@ class MemorySettings(BaseModel):
         description="a prompt counts as new up to this cosine to its class's nearest; by MiniLM a rewording of the "
         "same scene lies above 0.98, one changed colour at 0.89",
     )
+    knowledge_path: Path = Field(
+        Path(".maskwright/knowledge"), description="folder of the knowledge base on defects and materials"
+    )
     num_best: int = Field(3, ge=0, le=50, description="best prompts of a class that a run is told")
     num_worst: int = Field(3, ge=0, le=50, description="worst prompts of a class, with the reasons of their rejections")
     num_nearest: int = Field(5, ge=1, le=50, description="nearest prompts to a new one that are looked up")

@@ -53,6 +53,8 @@ class Recipe(BaseModel):
     def _unfingerprinted(self) -> dict[str, Any]:
         """What cannot change a result; without a T-Agent the memory neither, nor language models that nobody asks."""
         without: dict[str, Any] = {"budget": True, "data": {"path", "images", "format"}, "memory": {"path"}}
+        if self.agents.anomaly_agent:
+            without["agents"] = {"anomaly_agent": {"count", "max_tries_ratio"}}
         if not self.agents.text_agent:
             without["memory"] = True
         if not self.writes_prompts:

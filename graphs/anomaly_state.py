@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from ..memory.entries import Ending, WorkItem
+from ..memory.entries import Cost, Ending, WorkItem
 
 ToolName = Literal[
     "prompt_generation", "image_generation", "quality_evaluation", "knowledge_retrieval", "mask_generation"
@@ -100,3 +100,38 @@ class AnomalyState(TypedDict):
     """Written by the finish nodes."""
     reason: NotRequired[str]
     """Written by whoever ends the item early."""
+
+
+class AnomalyResult(TypedDict):
+    """An item's entry in the ledger."""
+
+    item: WorkItem
+    ending: Ending
+    reason: str
+    normal: str
+    """File name of the normal image."""
+    source: str
+    """Its artifact; empty where it does not decode."""
+    painter: dict[str, str]
+    knowledge: str
+    """Fingerprint of what was known when the run began."""
+    edits: list[EditEntry]
+    messages: list[Message]
+    flags: list[Flag]
+    cost: Cost
+    seconds: float
+
+
+class AnomalyRunState(TypedDict):
+    """State of an anomaly run's own graph: counters; the files on disk hold the rest."""
+
+    wave: int
+    """Written by `read` as 0; `make_wave` adds one."""
+    num_accepted: int
+    """Accepted samples so far. Written by `make_wave`."""
+    num_open: int
+    """Samples that are still to be made and can be. Written by `read` and `make_wave`."""
+    stopped: bool
+    """True after Ctrl-C. Written by `make_wave`."""
+    spent: str
+    """Which limit of the budget is reached, in words. Written by `make_wave`."""

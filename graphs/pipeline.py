@@ -96,6 +96,8 @@ def prepare(recipe: Recipe) -> Prepared:
         DatasetError: the data set is wrong.
         ModelNotFetchedError: a model that the recipe names is not in the cache.
     """
+    if recipe.agents.anomaly_agent is not None:
+        raise RecipeError("an anomaly recipe makes samples of defects, not instances by quota; run it with --count N")
     chosen = choose_backends(recipe)
     recipe = chosen.recipe
     for name in embedded_models(recipe):
@@ -138,7 +140,19 @@ def run_recipe(
     """
     if out is not None:
         check_folder(out)
-    prepared = plan_recipe(recipe, data=data, data_format=data_format, overrides=overrides, seed=seed, limit=limit)
+    loaded = load_recipe(recipe, [*overrides, *_shorthands(data, data_format, seed, limit)])
+    if loaded.agents.anomaly_agent is not None:
+        from .anomaly_pipeline import run_anomalies
+
+        return run_anomalies(
+            loaded,
+            Path(recipe).stem,
+            out=out,
+            resume=resume,
+            progress=progress or Silent(),
+            stop=stop or threading.Event(),
+        )
+    prepared = prepare(loaded)
     fingerprint = prepared.recipe.fingerprint(prepared.digest)
     name = Path(recipe).stem
     folder = out or default_folder(Path("runs"), name, fingerprint)

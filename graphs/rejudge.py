@@ -18,9 +18,10 @@ from ..memory.artifacts import write_or_stop
 from ..memory.entries import ItemResult, WorkItem
 from ..memory.ledger import Ledger
 from .crews import AgentGraphs, Keep
-from .pipeline import Prepared, RunOutcome, Silent, build_services, go_on, prepare
+from .pipeline import Prepared, Silent, build_services, go_on, prepare
 from .pool import Pool
 from .record import RunRecord, read_run_json
+from .run_folder import RunOutcome
 from .services import Progress
 from .verdicts import REJUDGING, count_instances, judge_again, read_rejudging
 
