@@ -33,6 +33,14 @@ CLASSES = (
 """Thirty classes that both the embedded painter and the embedded scorer know."""
 
 
+ONE_SCORER = (
+    "agents.text_agent.similarity.image_text.value=0.6",
+    "agents.text_agent.similarity.wholeness=null",
+    "agents.text_agent.similarity.rival_margin=null",
+)
+"""What the published figures were measured with: likeness to the class's own name alone beside the measures."""
+
+
 def load_classes(folder: Path, names: Sequence[str]) -> Dataset:
     """A data set of one grey photograph, one annotation, and the classes."""
     Image.fromarray(np.full((48, 64, 3), 127, np.uint8)).save(folder / "grey.png")
@@ -70,7 +78,7 @@ def build_bench(folder: Path, names: Sequence[str], overrides: Iterable[str]) ->
     """A crew by the recipe `text_agent` with `key=value` overrides; its files go to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     # Without real crops: a picture is judged by measures and by its likeness to the class's name.
-    recipe: Recipe = load_recipe("text_agent", ["agents.text_agent.max_crops=0", *overrides])
+    recipe: Recipe = load_recipe("text_agent", ["agents.text_agent.max_crops=0", *ONE_SCORER, *overrides])
     stop = threading.Event()
     shop = Workshop(
         recipe,
