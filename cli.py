@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .cli_evaluate import evaluate_app
 from .cli_judging import add_judging_commands
 from .cli_knowledge import knowledge_app
 from .cli_options import RecipeArgument, SetOption, anomaly_overrides
@@ -37,6 +38,7 @@ app.add_typer(memory_app, name="memory")
 
 serve_app = typer.Typer(help="Our tools for programs that use tools.", no_args_is_help=True)
 app.add_typer(serve_app, name="serve")
+app.add_typer(evaluate_app, name="evaluate", no_args_is_help=True)
 app.add_typer(knowledge_app, name="knowledge", no_args_is_help=True)
 
 

@@ -26,6 +26,7 @@ FLOORS = {
     "learning": 5,
     "cli_options": 6,
     "console": 6,
+    "cli_evaluate": 7,
     "cli_judging": 7,
     "cli_knowledge": 7,
     "cli": 8,
