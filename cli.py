@@ -172,9 +172,12 @@ def convert(
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
     """Write RUN/report.html again from what stands in the run folder."""
     from .console import console
+    from .evaluation.anomaly_report import build_anomaly_report
     from .evaluation.report import build_report
+    from .graphs.record import read_run_json
 
-    console.print(str(build_report(run_folder)), soft_wrap=True)
+    is_anomaly = "defects" in (read_run_json(run_folder) or {})
+    console.print(str((build_anomaly_report if is_anomaly else build_report)(run_folder)), soft_wrap=True)
 
 
 @app.command(epilog="Example:  maskwright doctor")

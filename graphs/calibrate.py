@@ -18,6 +18,7 @@ from ..memory.entries import Attempt, ItemResult
 from ..memory.ledger import Ledger
 from ..memory.reviews import ReviewBook
 from .record import read_run_json
+from .run_folder import check_not_anomalies
 
 MIN_SAMPLES = 20
 SCORES = {"text_agent": ("image_text", "image_image"), "image_agent": ("image_text",)}
@@ -104,6 +105,7 @@ def calibrate_run(folder: Path, *, precision: float) -> Calibration:
         raise InputError(f"--precision {precision!r} is out of bounds; expected above 0 and at most 1, such as 0.95")
     if read_run_json(folder) is None:
         raise RunFolderError(f"{str(folder)!r}: no run of ours, it has no run.json; give a run folder, as runs/NAME-1")
+    check_not_anomalies(folder)
     agents = load_recipe(str(folder / "recipe.yaml")).agents
     samples = list(read_audited(_results(folder), ReviewBook(folder / "reviews")))
     calibrated = [

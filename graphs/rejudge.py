@@ -21,7 +21,7 @@ from .crews import AgentGraphs, Keep
 from .pipeline import Prepared, Silent, build_services, go_on, prepare
 from .pool import Pool
 from .record import RunRecord, read_run_json
-from .run_folder import RunOutcome
+from .run_folder import RunOutcome, check_not_anomalies
 from .services import Progress
 from .verdicts import REJUDGING, count_instances, judge_again, read_rejudging
 
@@ -95,6 +95,7 @@ def rejudge_run(
 def _read_run(folder: Path) -> tuple[dict[str, object], Recipe]:
     """run.json and recipe of a run."""
     content = read_run_json(folder)
+    check_not_anomalies(folder)
     path = folder / "recipe.yaml"
     if content is None or not path.is_file():
         missing = "recipe.yaml" if content else "run.json"

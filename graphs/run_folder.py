@@ -41,6 +41,16 @@ def check_folder(folder: Path) -> None:
         raise RunFolderError(f"{folder}: is a file; give a folder to --out")
 
 
+def check_not_anomalies(folder: Path) -> None:
+    """Whether a run's items are images of instances, as those of anomaly runs are not.
+
+    Raises:
+        RunFolderError: it is an anomaly run.
+    """
+    if "defects" in (read_run_json(folder) or {}):
+        raise RunFolderError(f"{folder}: an anomaly run; this is for runs that make instances, and validated folders")
+
+
 def check_resume(folder: Path, fingerprint: str, resume: Resume) -> None:
     """Whether the folder may be gone on with, or begun.
 

@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from ..errors import RunFolderError
 from ..evaluation.audit import accepts_all
+from ..graphs.run_folder import check_not_anomalies
 from ..graphs.validating import accepts, is_waiting
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import Attempt, CriterionResult, HeldBecause, ItemResult, Review, review_id
@@ -86,6 +87,7 @@ class ReviewQueue:
     def __init__(self, run_folder: Path, reviewer: str) -> None:
         if not (run_folder / "items").is_dir():
             raise RunFolderError(f"{str(run_folder)!r}: no run with items; give a run folder, such as runs/NAME-1")
+        check_not_anomalies(run_folder)
         self.reviewer = reviewer
         self.artifacts = ArtifactStore(run_folder / "artifacts")
         self._items: Ledger[ItemResult] = Ledger(run_folder / "items")

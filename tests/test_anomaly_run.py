@@ -15,7 +15,10 @@ from maskwright.data.images import read_image
 from maskwright.data.mvtec import load_anomalies
 from maskwright.errors import DatasetError, RecipeError, RunFolderError
 from maskwright.graphs.anomaly_run import build_anomaly_run_graph
+from maskwright.graphs.calibrate import calibrate_run
 from maskwright.graphs.pipeline import RunOutcome, run_recipe
+from maskwright.graphs.rejudge import rejudge_run
+from maskwright.serving.review_queue import ReviewQueue
 from maskwright.tools.painting.procedural.painter import ProceduralPainter
 
 SIDE = 96
@@ -168,3 +171,14 @@ def test_an_item_without_normal_images_is_named(tmp_path: Path, monkeypatch: pyt
     write_item(tmp_path / "data", item="plate", num_good=0, defects={"hole": 3})
     with pytest.raises(DatasetError):
         run(tmp_path / "data", tmp_path / "run")
+
+
+def test_commands_for_instances_say_that_this_is_none(root: Path, tmp_path: Path) -> None:
+    folder = run(root, tmp_path / "run", count=1).folder
+    for command in (
+        lambda: rejudge_run(folder),
+        lambda: calibrate_run(folder, precision=0.9),
+        lambda: ReviewQueue(folder, "Eva"),
+    ):
+        with pytest.raises(RunFolderError, match="an anomaly run"):
+            command()
