@@ -27,7 +27,7 @@ REFUSALS = re.compile(
 )
 ECHO = re.compile(
     r"\b(captions?|descriptions?|json|schema|worked before|write (a|an|another|the|this)\b|what was wrong|mean scores"
-    r"|plain background\W+\w+ a)\b",
+    r"|plain background\W+\w+ a|bad pictures?|is (over|under))\b",
     re.IGNORECASE,
 )
 """What only the question says: a prompt with such words repeats it."""

@@ -97,6 +97,8 @@ def test_mentions(prompt: str, category: str, named: bool) -> None:
         pytest.param("Write a short caption for a car", "", "repeats the question", id="the question"),
         pytest.param("a car. What was wrong: blurry", "", "repeats the question", id="the feedback"),
         pytest.param("This worked before: a car", "", "repeats the question", id="the memory"),
+        pytest.param("a car, made bad pictures of a car", "", "repeats the question", id="the complaint"),
+        pytest.param("a car, border_contact 0.15 is over", "", "repeats the question", id="a measure"),
         pytest.param('{"prompt": a car', "", "repeats the question", id="JSON inside"),
         pytest.param(
             "a car on a plain background. Make a car", "", "repeats the question", id="the end of the question"
