@@ -10,6 +10,7 @@ from typing import cast
 from ..configs.anomaly_agent import AnomalyAgentSettings
 from ..memory.entries import WorkItem
 from ..memory.knowledge import KnowledgeBase
+from ..memory.knowledge_search import DefectKnowledge
 from ..tools.defects import DefectPainter, QualityJudge
 from ..tools.masking.foreground import find_foreground
 from .anomaly_agent import AnomalyGraph
@@ -81,13 +82,17 @@ class AnomalyCrew:
             find_foreground=find_foreground,
             paint=self.painter.paint,
             judge=self.judge,
-            look_up=lambda defect: self.knowledge.search(self.source.item, defect, material=self.settings.material),
+            look_up=self._look_up,
             artifacts=self.artifacts,
             usage=Usage(),
             meter=Meter(),
             max_changed_outside=self.settings.max_changed_outside,
             tolerance_levels=self.settings.tolerance_levels,
         )
+
+    def _look_up(self, defect: str) -> DefectKnowledge:
+        settings = self.settings
+        return self.knowledge.search(self.source.item, defect, material=settings.material, measured=settings.references)
 
 
 def _last_review(state: AnomalyState) -> str:

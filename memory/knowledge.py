@@ -124,7 +124,9 @@ class KnowledgeBase:
             self._shelf = self._folder.read()
         return gone
 
-    def search(self, item: str, defect: str, top_k: int = DEFAULT_TOP_K, material: str = "") -> DefectKnowledge:
+    def search(
+        self, item: str, defect: str, top_k: int = DEFAULT_TOP_K, material: str = "", *, measured: bool = True
+    ) -> DefectKnowledge:
         """What is known of a defect on an item.
 
         A note speaks of the defect if one of its names stands in `defect`, word by word. Where none does, the nearest
@@ -134,10 +136,17 @@ class KnowledgeBase:
             item: as the data set calls it; its words, or else their meaning, tell the material.
             top_k: most notes in `notes` and `text`; tendencies are those of all that name the defect.
             material: what the item is made of, if its name does not say.
+            measured: whether notes that were measured on real defects count.
         """
         made_of = self._material(material or item)
         material_name = made_of.note.name if made_of else ""
-        usable = [one for one in self.notes if one.note.kind == "defect" and holds_for(one.note, item)]
+        usable = [
+            one
+            for one in self.notes
+            if one.note.kind == "defect"
+            and holds_for(one.note, item)
+            and (measured or one.provenance.origin != "measured")
+        ]
         named = _fitting(best_named(usable, defect), material_name)
         is_guess = not any(stored.note.families for stored in named)
         with_looks = [one for one in usable if one.note.families]

@@ -147,7 +147,7 @@ def run() -> StudioRunGraph:
             "status": str(content["status"]),
             "reason": "",
             "accepted": int(str(content["accepted"])),
-            "scenes": int(str(content["scenes"])),
+            "scenes": int(str(content.get("scenes", 0))),
             "hints": [str(hint) for hint in hints] if isinstance(hints, list) else [],
             "folder": str(outcome.folder.absolute()),
             "report": str((outcome.folder / "report.html").absolute()),

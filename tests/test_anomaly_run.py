@@ -18,6 +18,7 @@ from maskwright.graphs.anomaly_run import build_anomaly_run_graph
 from maskwright.graphs.calibrate import calibrate_run
 from maskwright.graphs.pipeline import RunOutcome, run_recipe
 from maskwright.graphs.rejudge import rejudge_run
+from maskwright.serving import studio
 from maskwright.serving.review_queue import ReviewQueue
 from maskwright.tools.painting.procedural.painter import ProceduralPainter
 
@@ -182,3 +183,11 @@ def test_commands_for_instances_say_that_this_is_none(root: Path, tmp_path: Path
     ):
         with pytest.raises(RunFolderError, match="an anomaly run"):
             command()
+
+
+def test_studio_runs_the_recipe_too(root: Path, tmp_path: Path) -> None:
+    overrides = [f"data.path={root}", "agents.anomaly_agent.count=1"]
+    context = {"recipe": "anomaly", "overrides": overrides}
+    summary = studio.run().invoke({"out": str(tmp_path / "run")}, context=context)  # type: ignore[call-overload]
+    assert (summary["status"], summary["accepted"], summary["scenes"]) == ("done", 1, 0)
+    assert Path(summary["report"]).is_file()

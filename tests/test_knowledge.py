@@ -378,6 +378,13 @@ def test_a_measured_defect_of_unknown_looks_is_still_a_guess(base: KnowledgeBase
     assert known.ranges["size_ratio"] == _measured().plan_ranges()["size_ratio"]
 
 
+def test_what_was_measured_can_be_left_out(base: KnowledgeBase) -> None:
+    before = base.search("pipe", "scratch").ranges
+    base.add_measured("pipe", "scratch", _measured(), ["a" * 64])
+    assert base.search("pipe", "scratch").ranges != before
+    assert base.search("pipe", "scratch", measured=False).ranges == before
+
+
 def test_two_writers_lose_nothing(base: KnowledgeBase, tmp_path: Path) -> None:
     def add(number: int) -> None:
         text = f"---\nname: kind{number}\nfamilies: [stain]\n---\nThe {number}th.\n"
