@@ -25,6 +25,7 @@ from maskwright.data.images import read_image
 from maskwright.data.mvtec import AnomalySample, load_anomalies, number_names, save_mvtec
 from maskwright.data.records import ImageRGB
 from maskwright.graphs.anomaly_agent import build_anomaly_agent_graph
+from maskwright.graphs.anomaly_judging import InformedQualityJudge
 from maskwright.graphs.anomaly_planner import PlanDrawer
 from maskwright.graphs.anomaly_policy import FixedPolicy
 from maskwright.graphs.anomaly_services import AnomalyServices
@@ -179,7 +180,7 @@ class _Crew:
             read_image=self._read,
             find_foreground=find_foreground,
             paint=self._painter.paint,
-            judge=MeasuredQualityJudge(),
+            judge=InformedQualityJudge(MeasuredQualityJudge(), self._known.__getitem__),
             look_up=self._known.__getitem__,
             artifacts=self._artifacts,
             usage=Usage(),

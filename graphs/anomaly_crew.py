@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from ..configs.anomaly_agent import AnomalyAgentSettings
@@ -15,6 +15,7 @@ from ..tools.defects import DefectPainter, QualityJudge
 from ..tools.masking.foreground import find_foreground
 from .anomaly_agent import AnomalyGraph
 from .anomaly_data import AnomalySource
+from .anomaly_judging import InformedQualityJudge
 from .anomaly_planner import PlanDrawer
 from .anomaly_services import AnomalyServices, Decider
 from .anomaly_state import AnomalyResult, AnomalyState
@@ -40,6 +41,7 @@ class AnomalyCrew:
     """Of what was known when the run began."""
     artifacts: Artifacts
     executor: Executor
+    _known: dict[str, DefectKnowledge] = field(default_factory=dict)
 
     def make(self, graph: AnomalyGraph, items: Sequence[WorkItem]) -> Iterator[AnomalyResult]:
         """Results as they are ready, in no order."""
@@ -81,7 +83,7 @@ class AnomalyCrew:
             read_image=self.source.read_normal,
             find_foreground=find_foreground,
             paint=self.painter.paint,
-            judge=self.judge,
+            judge=InformedQualityJudge(self.judge, self._look_up),
             look_up=self._look_up,
             artifacts=self.artifacts,
             usage=Usage(),
@@ -91,8 +93,12 @@ class AnomalyCrew:
         )
 
     def _look_up(self, defect: str) -> DefectKnowledge:
-        settings = self.settings
-        return self.knowledge.search(self.source.item, defect, material=settings.material, measured=settings.references)
+        """What was known of a defect when it was first asked for."""
+        if defect not in self._known:
+            self._known[defect] = self.knowledge.search(
+                self.source.item, defect, material=self.settings.material, measured=self.settings.references
+            )
+        return self._known[defect]
 
 
 def _last_review(state: AnomalyState) -> str:
