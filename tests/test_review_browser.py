@@ -20,6 +20,8 @@ from maskwright.serving.review import build_review_app
 from maskwright.serving.review_queue import ReviewQueue
 
 TOKEN = "0123456789abcdef-token"
+READY = 'body[aria-busy="false"] .stage:not(.loading)'
+"""When the page takes a verdict: what is pressed before is not heard."""
 SHOTS = os.environ.get("MASKWRIGHT_SHOTS")
 """Folder for screenshots to look at; unset: none are taken."""
 
@@ -79,15 +81,15 @@ def _opened(browser: Browser, url: str, width: int = 1280, height: int = 800, sc
 
 
 def _press(page: Page, key: str, then: str) -> None:
-    """Press a key once the picture is there, and wait for what the page says."""
-    page.wait_for_selector(".stage:not(.loading)")
+    """Press a key once the picture is there and the last action is through, and wait for what the page says."""
+    page.wait_for_selector(READY)
     page.keyboard.press(key)
     expect(page.locator("#said")).to_contain_text(then)
 
 
 def _shoot(page: Page, name: str) -> None:
     if SHOTS:
-        page.wait_for_selector(".stage:not(.loading)", state="attached")
+        page.wait_for_selector(READY, state="attached")
         page.screenshot(path=Path(SHOTS) / f"{name}.png")
 
 
@@ -155,6 +157,7 @@ def test_what_was_skipped_comes_again(run: ReviewRun, browser: Browser) -> None:
         expect(page.locator("#category")).to_have_text(NASTY)
         _press(page, "r", "Rejected")
         expect(page.locator("#done")).to_be_visible()
+        page.wait_for_selector('body[aria-busy="false"]')
         page.keyboard.press("u")
         expect(page.locator("#category")).to_have_text(NASTY)
 
@@ -166,7 +169,7 @@ def test_of_two_people_at_once_the_second_is_told_and_moved_on(run: ReviewRun, b
         _opened(browser, eva_url) as eva,
         _opened(browser, bo_url) as bo,
     ):
-        bo.wait_for_selector(".stage:not(.loading)")
+        bo.wait_for_selector(READY)
         _press(eva, "k", "Kept")
         _press(bo, "r", "Eva has kept this")
         expect(bo.locator("#category")).to_have_text("bolt")
@@ -176,7 +179,7 @@ def test_of_two_people_at_once_the_second_is_told_and_moved_on(run: ReviewRun, b
 
 def test_a_server_that_is_gone_is_said_and_the_image_stays(run: ReviewRun, browser: Browser) -> None:
     with _served(run) as url, _opened(browser, url) as page:
-        page.wait_for_selector(".stage:not(.loading)")
+        page.wait_for_selector(READY)
         page.context.set_offline(True)
         _press(page, "k", "cannot be reached")
         expect(page.locator("#category")).to_have_text(NASTY)
@@ -186,11 +189,11 @@ def test_a_server_that_is_gone_is_said_and_the_image_stays(run: ReviewRun, brows
 
 def test_a_held_key_decides_once(run: ReviewRun, browser: Browser) -> None:
     with _served(run) as url, _opened(browser, url) as page:
-        page.wait_for_selector(".stage:not(.loading)")
+        page.wait_for_selector(READY)
         for _ in range(3):  # without a release in between, as a keyboard repeats
             page.keyboard.down("k")
         expect(page.locator("#category")).to_have_text("bolt")
-        page.wait_for_selector(".stage:not(.loading)")
+        page.wait_for_selector(READY)
         page.keyboard.down("k")
         page.keyboard.up("k")
         assert len(_verdicts(run)) == 1
@@ -211,7 +214,7 @@ def test_a_picture_that_cannot_be_read_can_only_be_rejected(run: ReviewRun, brow
 @pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 800, "light"), (390, 844, "dark")])
 def test_everything_fits_the_screen(width: int, height: int, scheme: str, run: ReviewRun, browser: Browser) -> None:
     with _served(run) as url, _opened(browser, url, width, height, scheme) as page:
-        page.wait_for_selector(".stage:not(.loading)")
+        page.wait_for_selector(READY)
         picture = page.locator("#picture").bounding_box()
         assert picture is not None
         assert picture["width"] / picture["height"] == pytest.approx(64 / 48, abs=0.02)

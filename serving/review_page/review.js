@@ -186,14 +186,19 @@ async function skip() {
 /** One action at a time; what goes wrong is said, and nothing is lost by it. */
 async function act(action) {
   if (state.busy) return;
-  state.busy = true;
+  setBusy(true);
   try {
     await action();
   } catch (error) {
     say(error.message, true);
   } finally {
-    state.busy = false;
+    setBusy(false);
   }
+}
+
+function setBusy(busy) {
+  state.busy = busy;
+  document.body.setAttribute("aria-busy", String(busy));
 }
 
 const KEYS = {
