@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
@@ -12,10 +13,12 @@ from langchain_core.runnables import Runnable, ensure_config
 
 from ..memory.entries import Attempt, Cost, Instance, ItemResult, Source, WorkItem
 from ..models.smollm2 import EmbeddedChatModel, ModelCall, invoke_together
+from .costs import to_cost
 from .image_agent import ImageAgentGraph
 from .items import rejection
 from .lockstep import Batched, Lockstep, Meter
 from .pool import Pool
+from .services import Artifacts, ImageAgentServices, TextAgentServices
 from .state import ImageAgentState, TextAgentState
 from .text_agent import TextAgentGraph
 from .writing import PromptWriter
@@ -90,6 +93,20 @@ def batched_writer(writer: PromptWriter, lockstep: Lockstep, place: int) -> Prom
         return reply
 
     return replace(writer, invoke=invoke)
+
+
+def close_item(
+    item: WorkItem,
+    state: ImageAgentState | TextAgentState,
+    painter: Named,
+    to_instance: Callable[[WorkItem, Attempt, Artifacts], Instance],
+    services: ImageAgentServices | TextAgentServices,
+    started: float,
+) -> ItemResult:
+    """An ended item as the ledger keeps it; `started` by `time.perf_counter`."""
+    instances = [to_instance(item, attempt, services.artifacts) for attempt in kept_attempts(state)]
+    cost = to_cost(services.usage, services.meter, state["images_usd"])
+    return to_result(item, state, painter, instances, cost, time.perf_counter() - started)
 
 
 def kept_attempts(state: ImageAgentState | TextAgentState) -> list[Attempt]:

@@ -14,10 +14,10 @@ from ..configs.validation import Kind
 from ..data.images import read_upright
 from ..data.records import ImageRGBA
 from ..errors import DatasetError, EmptyMaskError, InputError, SampleError
-from ..memory.entries import Attempt, Instance, WorkItem
+from ..memory.entries import Attempt, WorkItem
 from ..tools.judging.class_judge import ClassJudge
 from ..tools.judging.limits import painted_bounds, rival_bounds, wholeness_bounds
-from ..tools.judging.measures import measure_texture, perceptual_hash
+from ..tools.judging.measures import measure_texture
 from ..tools.judging.painted import measure_painted
 from ..tools.judging.similarity import rival_lead
 from ..tools.protocols import CutOutScorer, Masker, MaskRequest, TextScorer
@@ -188,19 +188,3 @@ class PictureMeasurer:
             if lead is not None:
                 found["rival_lead"] = lead
             measured[index] = {**measured[index], "measures": {**measured[index]["measures"], **found}}
-
-
-def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:
-    """A kept picture, whole as it came.
-
-    Raises:
-        ImageDecodeError: its artifact is missing or damaged.
-    """
-    return {
-        "instance_id": f"{item['item_id']}-r1",
-        "artifact": attempt["artifact"],
-        "phash": f"{perceptual_hash(artifacts.get_image(attempt['artifact'])):016x}",
-        "truncated_sides": [],
-        "round": attempt["round"],
-        "index": attempt["index"],
-    }

@@ -24,8 +24,9 @@ from .checkup import models_named
 from .costs import to_cost
 from .executor import ThreadExecutor
 from .folder_outputs import finish_folder
-from .folder_pictures import FolderPicture, PictureMeasurer, find_pictures, judge_of, to_instance
+from .folder_pictures import FolderPicture, PictureMeasurer, find_pictures, judge_of
 from .held import apply_reviews
+from .image_agent import to_instance
 from .items import rejection
 from .lockstep import Meter
 from .pipeline import Silent
@@ -72,7 +73,6 @@ def validate_folder(
     """
     settings, whole = _read_recipe(recipe, overrides)
     pictures = find_pictures(folder, category)
-    names = list(dict.fromkeys(picture.category for picture in pictures))
     fingerprint = whole.fingerprint(hashlib.sha256(f"{folder.resolve()}\0{category}".encode()).hexdigest())
     if out is not None:
         check_folder(out)
@@ -82,27 +82,7 @@ def validate_folder(
     for name in models_named([one.model_dump(mode="json") for one in asked]):
         locate_model(name)
     record = RunRecord(target, STAGE, fingerprint)
-    scorer = build_text_scorer(settings.similarity.text)
-    artifacts = ArtifactStore(target / "artifacts")
-    job = _Job(
-        pictures=pictures,
-        judges=judge_of(settings, names, scorer),
-        measurer=PictureMeasurer(
-            masker=build_photograph_masker(settings, scorer),
-            scorer=scorer,
-            kind=settings.validation.kind,
-            artifacts=artifacts,
-            wholeness=build_wholeness(settings.similarity.wholeness),
-            rivals=[name for name in names if scorer.knows(name)],
-        ),
-        validator=build_validators(whole)["text_agent"],
-        artifacts=artifacts,
-        items=Ledger(target / "items"),
-        pool=Pool(whole.budget.prices),
-        progress=progress or Silent(),
-        stop=stop or threading.Event(),
-        workers=whole.budget.workers,
-    )
+    job = _build_job(settings, whole, pictures, target, progress or Silent(), stop or threading.Event())
     record.write("running", {})
     write_or_stop(target / "recipe.yaml", whole.to_yaml().encode())
     apply_reviews(target)
@@ -110,6 +90,39 @@ def validate_folder(
         check_judges([job.validator], _first_pictures(pictures), target / "judges")
         job.run()
     return finish_folder(record, whole, pictures, job.items, job.pool, stopped=job.stop.is_set())
+
+
+def _build_job(
+    settings: TextAgentSettings,
+    recipe: Recipe,
+    pictures: Sequence[FolderPicture],
+    folder: Path,
+    progress: Progress,
+    stop: threading.Event,
+) -> _Job:
+    """Everything that judging takes; nothing is loaded yet."""
+    scorer, artifacts = build_text_scorer(settings.similarity.text), ArtifactStore(folder / "artifacts")
+    names = list(dict.fromkeys(picture.category for picture in pictures))
+    measurer = PictureMeasurer(
+        masker=build_photograph_masker(settings, scorer),
+        scorer=scorer,
+        kind=settings.validation.kind,
+        artifacts=artifacts,
+        wholeness=build_wholeness(settings.similarity.wholeness),
+        rivals=[name for name in names if scorer.knows(name)],
+    )
+    return _Job(
+        pictures=pictures,
+        judges=judge_of(settings, names, scorer),
+        measurer=measurer,
+        validator=build_validators(recipe)["text_agent"],
+        artifacts=artifacts,
+        items=Ledger(folder / "items"),
+        pool=Pool(recipe.budget.prices),
+        progress=progress,
+        stop=stop,
+        workers=recipe.budget.workers,
+    )
 
 
 def _first_pictures(pictures: Sequence[FolderPicture]) -> Iterator[tuple[ImageRGBA, str]]:

@@ -11,7 +11,7 @@ from ..memory.artifacts import ArtifactStore
 from ..memory.entries import FINISHED, MADE, Attempt, Instance, ItemResult, Review, Round, WorkItem, review_id
 from ..memory.ledger import Ledger
 from ..memory.reviews import ReviewBook
-from . import folder_pictures, image_agent, text_crew
+from . import image_agent, text_crew
 from .items import frequent_reasons, rejection
 from .services import Artifacts
 from .validating import ValidationTally, ending_of, is_promising, is_waiting
@@ -21,7 +21,7 @@ REVIEWS = "reviews"
 TO_INSTANCE: dict[str, Callable[[WorkItem, Attempt, Artifacts], Instance]] = {
     "text_agent": text_crew.to_instance,
     "image_agent": image_agent.to_instance,
-    "validation_agent": folder_pictures.to_instance,
+    "validation_agent": image_agent.to_instance,
 }
 
 

@@ -304,7 +304,7 @@ def build_image_agent_graph() -> ImageAgentGraph:
 
 
 def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:
-    """The I-Agent's accepted image, which is a cut-out already.
+    """An accepted image that is a cut-out already, of the I-Agent or of a validated folder.
 
     Raises:
         ImageDecodeError: its artifact is missing or damaged.

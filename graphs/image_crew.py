@@ -10,8 +10,7 @@ from typing import cast
 from ..configs.image_agent import ImageAgentSettings
 from ..memory.entries import ItemResult, WorkItem
 from ..tools.protocols import Masker, SourcePainter
-from .costs import to_cost
-from .crews import AgentGraphs, Keep, batched_writer, kept_attempts, to_result
+from .crews import AgentGraphs, Keep, batched_writer, close_item
 from .image_agent import ImageAgentGraph, to_instance
 from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
 from .pool import Pool
@@ -93,12 +92,4 @@ class ImageCrew:
             "images_usd": 0.0,
         }
         state = cast("ImageAgentState", graph.invoke(first, context=services, config=traced_as(item)))
-        kept = kept_attempts(state)
-        return to_result(
-            item,
-            state,
-            self.painter,
-            [to_instance(item, attempt, self.artifacts) for attempt in kept],
-            to_cost(services.usage, services.meter, state["images_usd"]),
-            time.perf_counter() - started,
-        )
+        return close_item(item, state, self.painter, to_instance, services, started)

@@ -12,8 +12,7 @@ from ..memory.entries import Attempt, Instance, ItemResult, WorkItem
 from ..tools.cutouts import crop_to_mask
 from ..tools.judging.painted import painted_hash
 from ..tools.protocols import Masker, TextPainter
-from .costs import to_cost
-from .crews import AgentGraphs, Keep, batched_writer, kept_attempts, to_result
+from .crews import AgentGraphs, Keep, batched_writer, close_item
 from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
 from .pool import Pool
 from .remembering import RunMemory
@@ -87,15 +86,7 @@ class TextCrew:
             "images_usd": 0.0,
         }
         state = cast("TextAgentState", graph.invoke(first, context=services, config=traced_as(item)))
-        kept = kept_attempts(state)
-        return to_result(
-            item,
-            state,
-            self.painter,
-            [to_instance(item, attempt, self.artifacts) for attempt in kept],
-            to_cost(services.usage, services.meter, state["images_usd"]),
-            time.perf_counter() - started,
-        )
+        return close_item(item, state, self.painter, to_instance, services, started)
 
 
 def to_instance(item: WorkItem, attempt: Attempt, artifacts: Artifacts) -> Instance:

@@ -22,8 +22,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from ..data.files import write_atomically
 from ..models.embeddings import MiniLM
+from ..models.heads import CONFIG_NAME
 from ..models.image_features import load_network
-from ..models.lit import CONFIG_NAME, HEADS_NAME, NUM_CLASSES, HeadsConfig, LitHeads
+from ..models.lit import HEADS_NAME, NUM_CLASSES, HeadsConfig, LitHeads
 from .lit_captions import Captions, caption_objects
 from .lit_data import ASIDE_VIEWS, OWN_TONE, VIEWS, Views, load_views
 from .object_names import is_held_out

@@ -26,9 +26,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ..data.files import write_atomically
 from ..models.embeddings import MiniLM
 from ..models.fetch import locate_model
+from ..models.heads import CONFIG_NAME
 from ..models.image_features import IMAGE_DIM
 from ..models.sprites.bank import BANK_FOLDER, PictureBank
-from ..models.wholeness import CONFIG_NAME, HEAD_NAME, HeadConfig, WholenessHead, see_cut_outs
+from ..models.wholeness import HEAD_NAME, HeadConfig, WholenessHead, see_cut_outs
 from .wholeness_data import WHOLE, Shown, make_shown, read_objects, read_photographs, split_objects
 from .wholeness_spoilers import SPOILERS
 

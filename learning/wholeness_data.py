@@ -16,7 +16,7 @@ import numpy.typing as npt
 import skimage.data
 import torch
 from PIL import Image
-from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
+from sklearn.datasets import load_sample_images
 
 from ..data.records import ImageRGB, ImageRGBA
 from ..models.embeddings import MiniLM

@@ -15,23 +15,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import normalize
 
 from ..data.masks import mask_to_bbox
 from ..data.records import ImageRGB, ImageRGBA
-from ..errors import BrokenRunError
 from . import image_features
 from .device import resolve_device
 from .embeddings import TEXT_DIM, MiniLM
 from .fetch import locate_model
+from .heads import read_head
 from .image_features import IMAGE_DIM, load_network
 
 MARGIN_RATIO = 0.06
 """Grey left on each side of a cut-out, of its longer side."""
-CONFIG_NAME = "config.json"
 HEADS_NAME = "heads.safetensors"
 NUM_CLASSES = 1000
 """Classes of ImageNet, which the locked network's classifier knows."""
@@ -211,10 +208,4 @@ def load_heads(device: torch.device) -> LitHeads:
 
 @functools.cache
 def _load(folder: Path, device: torch.device) -> LitHeads:
-    try:
-        config = msgspec.json.decode((folder / CONFIG_NAME).read_bytes(), type=HeadsConfig)
-        heads = LitHeads(config)
-        heads.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / HEADS_NAME).items()})
-    except (OSError, msgspec.MsgspecError, SafetensorError, RuntimeError) as exc:
-        raise BrokenRunError(f"heads {str(folder)!r} cannot be loaded ({exc}); install maskwright again") from exc
-    return heads.eval().requires_grad_(False).to(device)
+    return read_head(folder, HEADS_NAME, HeadsConfig, LitHeads, device)

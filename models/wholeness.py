@@ -12,16 +12,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import interpolate
 
 from ..data.masks import MASK_ALPHA, mask_to_bbox
 from ..data.records import ImageRGBA
-from ..errors import BrokenRunError, SampleError
+from ..errors import SampleError
 from .device import resolve_device, run_in_batches
 from .fetch import locate_model
+from .heads import read_head
 from .image_features import GREY, IMAGE_DIM, SIDE, load_network
 
 MARGIN_RATIO = 0.06
@@ -34,7 +33,6 @@ STAGE_DIM = 40 + 112
 RIM_SHARE, CORE_SHARE = 0.35, 0.5
 """Of the depth at the object's deepest point: the rim reaches down to the one, the core begins at the other."""
 FEATURE_DIM = 2 * IMAGE_DIM + 3 * STAGE_DIM
-CONFIG_NAME = "config.json"
 HEAD_NAME = "head.safetensors"
 
 _NAME = "wholeness"
@@ -222,10 +220,4 @@ def load_head(device: torch.device) -> WholenessHead:
 
 @functools.cache
 def _load(folder: Path, device: torch.device) -> WholenessHead:
-    try:
-        config = msgspec.json.decode((folder / CONFIG_NAME).read_bytes(), type=HeadConfig)
-        head = WholenessHead(config)
-        head.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / HEAD_NAME).items()})
-    except (OSError, msgspec.MsgspecError, SafetensorError, RuntimeError) as exc:
-        raise BrokenRunError(f"head {str(folder)!r} cannot be loaded ({exc}); install maskwright again") from exc
-    return head.eval().requires_grad_(False).to(device)
+    return read_head(folder, HEAD_NAME, HeadConfig, WholenessHead, device)

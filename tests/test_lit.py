@@ -19,7 +19,8 @@ from maskwright.errors import BrokenRunError, EmptyMaskError, SampleError
 from maskwright.models import lit
 from maskwright.models.embeddings import TEXT_DIM, MiniLM
 from maskwright.models.fetch import WEIGHTS_FOLDER
-from maskwright.models.lit import CONFIG_NAME, HEADS_NAME, HeadsConfig, LitHeads, LitScorer, crop_to_alpha
+from maskwright.models.heads import CONFIG_NAME
+from maskwright.models.lit import HEADS_NAME, HeadsConfig, LitHeads, LitScorer, crop_to_alpha
 from maskwright.models.sprites.bank import PictureBank
 
 TEXTS = ["dog", "a red apple", "bicycle"]

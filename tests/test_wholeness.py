@@ -25,8 +25,8 @@ from maskwright.graphs.similarity import ClassCrops, DualSimilarity
 from maskwright.learning.wholeness_spoilers import SPOILERS, Scenery, place
 from maskwright.memory.artifacts import ArtifactStore
 from maskwright.models import wholeness
+from maskwright.models.heads import CONFIG_NAME
 from maskwright.models.wholeness import (
-    CONFIG_NAME,
     FEATURE_DIM,
     HEAD_NAME,
     SIDE,
