@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import torch
 from anomaly_pool import PoolReport, PoolSettings, make_pool, pool_name
@@ -39,7 +40,7 @@ from maskwright.data.mvtec import load_anomalies
 from maskwright.data.records import Findings
 from maskwright.evaluation.anomaly_baselines import CutPasteSampler, PerlinSampler
 from maskwright.evaluation.anomaly_samplers import DefectSampler, FolderSampler, MixedSampler
-from maskwright.evaluation.anomaly_training import UNetTraining, measure_unet, train_unet
+from maskwright.evaluation.anomaly_training import Precision, UNetTraining, measure_unet, train_unet
 from maskwright.memory.knowledge import KnowledgeBase, open_knowledge
 from maskwright.models.device import resolve_device
 
@@ -80,12 +81,16 @@ class Bench:
     size_px: int
     workers: int
     out: Path
+    develops: bool = False
+    """Measure on the reference third in place of the test side, for whoever changes a recipe."""
     reports: dict[str, list[PoolReport]] = field(default_factory=dict)
     _pools: dict[str, DefectSampler] = field(default_factory=dict)
 
     @cached_property
-    def test(self) -> list[AnomalyRecord]:
-        return [one for one in self.split.of("test") if one.is_good or one.defect in self.defects]
+    def measured(self) -> list[AnomalyRecord]:
+        good = [one for one in self.split.of("test") if one.is_good]
+        side = self.split.of("reference" if self.develops else "test")
+        return good + [one for one in side if one.defect in self.defects]
 
     @cached_property
     def normal_records(self) -> list[AnomalyRecord]:
@@ -138,7 +143,7 @@ class Bench:
         sides = {side: [one.key for one in records] for side, records in self.split.sides.items()}
         pool = self.pool_settings(loop=arm != "c")
         made = pool_name(pool, self.normal_records, self.knowledge) if arm in "cdf" else ""
-        content = json.dumps([arm, asdict(training), self.defects, sides, made], sort_keys=True)
+        content = json.dumps([arm, asdict(training), self.defects, sides, made, self.develops], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -152,7 +157,7 @@ def run_arm(bench: Bench, arm: str, training: UNetTraining, device: torch.device
     started = time.perf_counter()
     network = train_unet(source, bench.normals, training, bench.out / "checkpoints" / key, device=device)
     training_s = time.perf_counter() - started
-    metrics = measure_unet(network, bench.test, size_px=training.size_px)
+    metrics = measure_unet(network, bench.measured, size_px=training.size_px)
     if metrics.image is None or metrics.pixel is None or metrics.pro is None:
         raise SystemExit("the test side has no defect, or no good image; add some, or name other `--defects`")
     figures = {
@@ -176,7 +181,7 @@ def open_bench(arguments: argparse.Namespace) -> Bench:
     split = split_anomalies(dataset, item, shares=SHARES, seed=SPLIT_SEED)
     guard = LeakGuard.of(split.of("test"))
     split = drop_test_copies(split, guard, Findings())
-    return Bench(split, defects, guard, arguments.samples, arguments.size, arguments.workers, arguments.out)
+    return Bench(split, defects, guard, arguments.samples, arguments.size, arguments.workers, arguments.out, arguments.develop)
 
 
 def results_to_table(results: Sequence[Result], title: str) -> Table:
@@ -250,9 +255,11 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
     parser.add_argument("--channels", type=int, default=3, choices=(1, 3), help="1: luminance alone")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
+    parser.add_argument("--precision", default="float32", choices=get_args(Precision))
     parser.add_argument("--samples", type=int, default=200, help="accepted samples of each defect in (c) and (d)")
     parser.add_argument("--workers", type=int, default=2, help="items of the agent side by side")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--develop", action="store_true", help="measure on the reference third; arms a to d only")
     parser.add_argument("--out", type=Path, default=Path("runs/anomaly_benchmark"))
     return parser.parse_args()
 
@@ -264,6 +271,8 @@ def main() -> None:
     arms = arguments.arms.split(",")
     if unknown := [arm for arm in arms if arm not in ARMS]:
         raise SystemExit(f"unknown arm {unknown[0]!r}; known: {', '.join(ARMS)}")
+    if arguments.develop and (seen := sorted(set(arms) & set("efg"))):
+        raise SystemExit(f"arm {seen[0]!r} has seen the reference third; leave it out of `--arms` with `--develop`")
     console, device, bench = Console(width=120), resolve_device(arguments.device), open_bench(arguments)
     results = []
     for seed in range(arguments.seeds):
@@ -276,6 +285,7 @@ def main() -> None:
                 in_channels=arguments.channels,
                 width=arguments.width,
                 rate=arguments.rate,
+                precision=arguments.precision,
             )
             results.append(run_arm(bench, arm, training, device))
             console.print(f"({arm}) seed {seed}: pixel AP {results[-1].figures['pixel ap']:.3f}")
@@ -286,8 +296,8 @@ def main() -> None:
     for arm in {"d" if arm == "f" else arm for arm in arms} & {"c", "d"}:
         bench.agent(arm)  # read for its report, where only results were read before
     console.print(pools_to_table(bench.reports))
-    num_defects = sum(not one.is_good for one in bench.test)
-    console.print(f"test: {num_defects} with a defect, {len(bench.test) - num_defects} without; {bench.guard.checked}")
+    num_defects = sum(not one.is_good for one in bench.measured)
+    console.print(f"measured on {num_defects} with a defect, {len(bench.measured) - num_defects} without; {bench.guard.checked}")
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, {device}, Python {platform.python_version()}")
 
 

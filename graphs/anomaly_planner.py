@@ -42,7 +42,7 @@ PRIORS: dict[Family, FamilyPrior] = {
     "scratch": FamilyPrior(("scratch", "score", "scuff", "graze"), "removed",
         {"size_ratio": (0.02, 0.12), "elongation": (8, 40), "irregularity": (0.0, 0.4)}),
     "crack": FamilyPrior(("crack", "fissure", "fracture", "split"), "removed",
-        {"size_ratio": (0.03, 0.15), "elongation": (6, 30), "irregularity": (0.4, 1.0)}),
+        {"size_ratio": (0.03, 0.12), "elongation": (15, 100), "irregularity": (0.4, 1.0)}),
     "hole": FamilyPrior(("hole", "pore", "pit", "puncture", "cavity", "void"), "removed",
         {"size_ratio": (0.02, 0.12), "elongation": (1, 1.8), "irregularity": (0.1, 0.6)}),
     "chip": FamilyPrior(("chip", "break", "broken", "spall", "flake", "notch"), "removed",
@@ -61,6 +61,8 @@ PRIORS: dict[Family, FamilyPrior] = {
         {"size_ratio": (0.08, 0.4), "elongation": (1, 2.5), "irregularity": (0.2, 0.8)}),
 }  # fmt: skip
 """Shares of an object's side, from common handling and casting faults; wide on purpose."""
+LOGARITHMIC = ("size_ratio", "elongation")
+"""Parameters of which a doubling counts the same everywhere."""
 ANY_NAME: Family = "contamination"
 """Of a defect whose name says nothing."""
 
@@ -75,7 +77,7 @@ class PlanDrawer:
         """A first plan for a defect, by its name alone or by what is known of it."""
         rng = np.random.default_rng([seed, 0])
         families = knowledge.families if knowledge else ()
-        family = families[0] if families else family_of(defect)
+        family = _draw_family(families, rng) if families else family_of(defect)
         ranges = {"severity": self.severity, **PRIORS[family].ranges, **(knowledge.ranges if knowledge else {})}
         relief = knowledge.relief[0] if knowledge and knowledge.relief else PRIORS[family].relief
         colours = knowledge.colours_rgb if knowledge else ()
@@ -93,7 +95,9 @@ class PlanDrawer:
         )
 
     def refine(self, plan: DefectPlan, review: str, seed: int, knowledge: DefectKnowledge | None = None) -> DefectPlan:
-        """A plan changed by what the review asks for, and brought into the ranges that are known."""
+        """A plan changed by what the review asks for and what is known; one of another kind is drawn anew."""
+        if knowledge and knowledge.families and plan.family not in knowledge.families:
+            return self.draw(plan.defect, seed, knowledge)
         hints = hints_of(review)
         changed = plan
         if RAISE_SEVERITY in hints:
@@ -109,7 +113,7 @@ class PlanDrawer:
         if MOVE_ONTO_OBJECT in hints or not hints:
             place = _draw_place(knowledge.place_weights if knowledge else (), np.random.default_rng([seed, 1]))
             changed = replace(changed, centre_xy=place)
-        return _within(changed, knowledge) if knowledge else changed
+        return _within(changed, knowledge, np.random.default_rng([seed, 2])) if knowledge else changed
 
 
 def family_of(defect: str) -> Family:
@@ -185,16 +189,20 @@ def _draw_log(interval: Interval, rng: np.random.Generator) -> float:
     return exp(rng.uniform(log(low), log(high)))
 
 
-def _within(plan: DefectPlan, knowledge: DefectKnowledge) -> DefectPlan:
-    """The plan with every parameter inside what is known of it, and of the family that is likeliest."""
+def _draw_family(families: Sequence[Family], rng: np.random.Generator) -> Family:
+    """One of them, the first twice as often as the second, thrice as often as the third."""
+    shares = 1 / np.arange(1, len(families) + 1)
+    return families[int(rng.choice(len(families), p=shares / shares.sum()))]
+
+
+def _within(plan: DefectPlan, knowledge: DefectKnowledge, rng: np.random.Generator) -> DefectPlan:
+    """The plan with each parameter that what is known excludes drawn anew: at a bound all of them would be alike."""
     values = {
-        name: min(max(float(getattr(plan, name)), low), high)
+        name: _draw_log((low, high), rng) if name in LOGARITHMIC else float(rng.uniform(low, high))
         for name, (low, high) in knowledge.ranges.items()
-        if name != "orientation_deg"
+        if name != "orientation_deg" and not low <= float(getattr(plan, name)) <= high
     }
     changed = replace(plan, **values)  # type: ignore[arg-type]  # all of them are numbers
-    if knowledge.families and plan.family not in knowledge.families:
-        changed = replace(changed, family=knowledge.families[0])
     if knowledge.relief and plan.relief not in knowledge.relief:
         changed = replace(changed, relief=knowledge.relief[0])
     return changed
