@@ -181,7 +181,8 @@ def open_bench(arguments: argparse.Namespace) -> Bench:
     split = split_anomalies(dataset, item, shares=SHARES, seed=SPLIT_SEED)
     guard = LeakGuard.of(split.of("test"))
     split = drop_test_copies(split, guard, Findings())
-    return Bench(split, defects, guard, arguments.samples, arguments.size, arguments.workers, arguments.out, arguments.develop)
+    chosen = (arguments.samples, arguments.size, arguments.workers, arguments.out, arguments.develop)
+    return Bench(split, defects, guard, *chosen)
 
 
 def results_to_table(results: Sequence[Result], title: str) -> Table:
@@ -297,7 +298,8 @@ def main() -> None:
         bench.agent(arm)  # read for its report, where only results were read before
     console.print(pools_to_table(bench.reports))
     num_defects = sum(not one.is_good for one in bench.measured)
-    console.print(f"measured on {num_defects} with a defect, {len(bench.measured) - num_defects} without; {bench.guard.checked}")
+    num_good = len(bench.measured) - num_defects
+    console.print(f"measured on {num_defects} with a defect, {num_good} without; {bench.guard.checked}")
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, {device}, Python {platform.python_version()}")
 
 
