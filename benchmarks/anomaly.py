@@ -255,7 +255,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
     parser.add_argument("--width", type=int, default=16, help="channels of the network's first stage")
     parser.add_argument("--channels", type=int, default=3, choices=(1, 3), help="1: luminance alone")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
+    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
     parser.add_argument("--precision", default="float32", choices=get_args(Precision))
     parser.add_argument("--samples", type=int, default=200, help="accepted samples of each defect in (c) and (d)")
     parser.add_argument("--workers", type=int, default=2, help="items of the agent side by side")

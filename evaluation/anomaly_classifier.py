@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import orjson
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torchvision.models import resnet34
 
 from ..data.anomaly_records import AnomalyRecord
-from ..errors import ModelNotFetchedError
+from ..data.files import write_atomically
+from ..errors import DatasetError, ModelNotFetchedError
+from ..models.device import resolve_device
+from .anomaly_evaluation import AnomalyRun, ChosenBy, Progress, Silence, deviation, result_path, save_summary
 from .anomaly_samplers import read_square
-from .anomaly_training import RATE_DROPS, RATE_FACTOR, augment
+from .anomaly_training import augment
 from .anomaly_unet import image_to_input
 
+RATE_DROPS = (0.8, 0.9)
+"""Shares of the epochs after which the learning rate falls to a fifth (AnomalyDiffusion)."""
+RATE_FACTOR = 0.2
 MEAN_RGB, STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, which torchvision's weights were trained with."""
+WEIGHTS_FILE = "resnet34-b627a593.pth"
+"""torchvision's ImageNet weights of ResNet34."""
+Beginning = Literal["ImageNet", "nothing"]
+"""What a classifier began with; accuracies of the two cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +47,11 @@ class ClassifierTraining:
     rate: float = 1e-4
     seed: int = 0
     weights_path: Path | None = None
-    """torchvision's ImageNet weights, such as resnet34-b627a593.pth; None: it learns from nothing."""
+    """torchvision's ImageNet weights, see `WEIGHTS_FILE`; None: it learns from nothing."""
+
+    @property
+    def began_with(self) -> Beginning:
+        return "ImageNet" if self.weights_path else "nothing"
 
     def rate_at(self, epoch: int) -> float:
         """Learning rate of one epoch, counted from 0."""
@@ -49,8 +66,81 @@ class DefectClassifier:
     defects: tuple[str, ...]
     epoch: int
     """Whose weights these are, from 1."""
-    began_with: str
-    """`ImageNet` or `nothing`: accuracies of the two cannot be compared."""
+    began_with: Beginning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassificationSummary:
+    """How often a defect is told on the test side, each in [0, 1], over the seeds."""
+
+    mean: float
+    deviation: float
+    num_seeds: int
+    num_defects: int
+    began_with: Beginning
+    chosen_by: ChosenBy
+
+
+def evaluate_classification(
+    run: AnomalyRun,
+    training: ClassifierTraining,
+    *,
+    seeds: int = 3,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> ClassificationSummary:
+    """Train on the run's samples, choose the epoch on the validation side's defects, measure on the test side's.
+
+    After a kill the classifier that it was at is begun again, earlier ones are not. Results lie in RUN/evaluation/.
+
+    Args:
+        training: its seed counts up.
+        progress: hears of the stages `classifiers` and `epochs`.
+
+    Raises:
+        DatasetError: fewer than two defects, or none on the test side.
+        ModelNotFetchedError: the weights' file is missing or damaged.
+    """
+    progress = progress or Silence()
+    validation, test = ([one for one in side if not one.is_good] for side in (run.validation, run.test))
+    if len(run.defects) < 2 or not test:
+        raise DatasetError(f"defects {run.defects!r}, {len(test)} test images; expected two defects and test images")
+    progress.start("classifiers", seeds)
+    accuracies = []
+    for seed in range(training.seed, training.seed + seeds):
+        settings = replace(training, seed=seed)
+        what = asdict(settings) | {"weights_path": str(settings.weights_path)}
+        path = result_path(run, "classification", what, run.samples, validation, test)
+        if not path.is_file():
+            progress.start("epochs", training.epochs)
+            classifier = train_classifier(
+                run.samples,
+                validation,
+                settings,
+                device=resolve_device(device),
+                on_epoch=lambda: progress.advance("epochs"),
+            )
+            accuracy = measure_accuracy(classifier, test, size_px=training.size_px)
+            content = {"seed": seed, "accuracy": accuracy, "epoch": classifier.epoch}
+            write_atomically(path, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        accuracies.append(float(orjson.loads(path.read_bytes())["accuracy"]))
+        progress.advance("classifiers")
+    summary = ClassificationSummary(
+        mean=statistics.fmean(accuracies),
+        deviation=deviation(accuracies),
+        num_seeds=seeds,
+        num_defects=len(run.defects),
+        began_with=training.began_with,
+        chosen_by="validation" if validation else "last epoch",
+    )
+    save_summary(run, "classification", asdict(summary))
+    return summary
+
+
+def find_imagenet_weights() -> Path | None:
+    """ResNet34's, where torch hub's cache (`TORCH_HOME`) has them."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
+    return path if path.is_file() else None
 
 
 def train_classifier(
@@ -59,6 +149,7 @@ def train_classifier(
     training: ClassifierTraining,
     *,
     device: torch.device,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> DefectClassifier:
     """A classifier of the defects in `records`.
 
@@ -76,18 +167,18 @@ def train_classifier(
         raise ValueError(f"defects {defects!r}, others {unknown!r}; expected two defects or more and no others")
     network = _new_network(len(defects), training).to(device)
     optimizer = torch.optim.Adam(network.parameters(), training.rate)
-    began_with = "ImageNet" if training.weights_path else "nothing"
     best, chosen, highest = network.state_dict(), training.epochs, -1.0
     for epoch in range(training.epochs):
         for group in optimizer.param_groups:
             group["lr"] = training.rate_at(epoch)
         _take_epoch(network, records, defects, training, optimizer, epoch)
-        now = DefectClassifier(network, defects, epoch + 1, began_with)
+        now = DefectClassifier(network, defects, epoch + 1, training.began_with)
         accuracy = measure_accuracy(now, validation, size_px=training.size_px) if validation else float(epoch)
         if accuracy > highest:
             best, chosen, highest = copy.deepcopy(network.state_dict()), epoch + 1, accuracy
+        on_epoch()
     network.load_state_dict(best)
-    return DefectClassifier(network.eval().requires_grad_(False), defects, chosen, began_with)
+    return DefectClassifier(network.eval().requires_grad_(False), defects, chosen, training.began_with)
 
 
 def measure_accuracy(

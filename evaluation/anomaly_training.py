@@ -6,40 +6,33 @@ checkpoint and ends, on a CPU, with the same weights as one that was not stopped
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Literal, get_args
 
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 
 from ..data.anomaly_records import AnomalyRecord
-from ..data.files import write_atomically
 from ..data.records import ImageRGB, MaskHW
-from ..errors import RecipeError, RunFolderError
+from ..errors import RecipeError
+from .anomaly_checkpoints import Checkpoints
 from .anomaly_metrics import AnomalyMeter, AnomalyMetrics, ScoresHW
 from .anomaly_samplers import DefectSampler, read_square
-from .anomaly_unet import LEAST_SIDE_PX, AnomalyUNet, focal_loss, image_to_input, logits_to_scores
+from .anomaly_unet import LEAST_SIDE_PX, AnomalyUNet, focal_loss, image_to_contrast, logits_to_scores
 
 logger = logging.getLogger(__name__)
 
-RATE_DROPS = (0.8, 0.9)
-"""Shares of the steps after which the learning rate falls to a fifth (DRAEM)."""
-RATE_FACTOR = 0.2
+WARM_UP = 0.1
+"""Share of the steps over which the learning rate rises; it falls over the others."""
 KEPT_ZOOM = 0.8
 """Least share of a picture's side that augmentation keeps."""
 MAX_GAIN, MAX_OFFSET = 0.15, 0.08
 Precision = Literal["float32", "bfloat16"]
-_SETTINGS = "settings"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +46,8 @@ class UNetTraining:
     seed: int = 0
     in_channels: int = 3
     width: int = 16
-    rate: float = 1e-3
+    rate: float = 3e-3
+    """Highest learning rate."""
     precision: Precision = "float32"
     """Of activations; weights, loss and scores are always float32. bfloat16 halves a step on CPUs that have AMX."""
     save_every: int = 250
@@ -71,8 +65,11 @@ class UNetTraining:
             raise RecipeError(f"precision is {self.precision!r}; expected one of {', '.join(get_args(Precision))}.")
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of one step, counted from 0."""
-        return self.rate * RATE_FACTOR ** sum(step >= share * self.steps for share in RATE_DROPS)
+        """Learning rate of one step, counted from 0: up in a line, down in half a cosine (Smith & Topin, 2018)."""
+        share = (step + 1) / self.steps
+        if share < WARM_UP:
+            return self.rate * share / WARM_UP
+        return self.rate * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +86,23 @@ class Scored:
 
 
 def train_unet(
-    defects: DefectSampler, normals: DefectSampler, training: UNetTraining, folder: Path, *, device: torch.device
+    defects: DefectSampler,
+    normals: DefectSampler,
+    training: UNetTraining,
+    folder: Path,
+    *,
+    device: torch.device,
+    validate: Callable[[AnomalyUNet], float] | None = None,
+    on_steps: Callable[[int], None] = lambda _: None,
 ) -> AnomalyUNet:
-    """The network of the last step, in evaluation mode.
+    """The network of the last step, or of the best checkpoint where `validate` tells; in evaluation mode.
 
     Args:
         defects, normals: pictures of `training.size_px` a side.
         folder: of the checkpoints; what another training left there is refused, one of this training goes on.
+        validate: how good a network in evaluation mode is, more is better. It is asked at each checkpoint, and the
+            earliest of the best counts. It must not know test images.
+        on_steps: is told how many steps were just done: 1 after each, and at first those of an earlier call.
 
     Raises:
         RunFolderError: the folder holds checkpoints of other settings.
@@ -104,24 +111,45 @@ def train_unet(
     network = _new_network(training)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
     optimizer = torch.optim.Adam(network.parameters(), training.rate)
-    done = _restore(network, optimizer, training, folder)
-    network.train()
+    checkpoints = Checkpoints(folder, asdict(training))
+    done = checkpoints.restore(network, optimizer)
+    on_steps(done)
+    if validate and done and not checkpoints.has_best():
+        checkpoints.offer_best(network, validate(network.eval()))
     for step in range(done, training.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = training.rate_at(step)
-        pixels, masks = make_batch(defects, normals, training, step)
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
-            logits = network(pixels.to(device, memory_format=torch.channels_last))
-        loss = focal_loss(logits.float(), masks.to(device))
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        loss = _take_step(network.train(), optimizer, make_batch(defects, normals, training, step), training, step)
+        on_steps(1)
         if (step + 1) % training.save_every == 0 or step + 1 == training.steps:
             if not math.isfinite(loss.item()):
                 raise RecipeError(f"the loss is {loss.item()} at step {step + 1}; expected a number. Lower `rate`.")
-            _save(network, optimizer, training, folder, step + 1)
+            if validate:
+                checkpoints.offer_best(network, validate(network.eval()))
+            checkpoints.save_newest(network, optimizer, step + 1)
             logger.info("step %d of %d: loss %.5f", step + 1, training.steps, loss.item())
+    if validate:
+        checkpoints.restore_best(network)
     return network.eval().requires_grad_(False)
+
+
+def _take_step(
+    network: AnomalyUNet,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    training: UNetTraining,
+    step: int,
+) -> torch.Tensor:
+    """Learn from one batch; its loss, () float32."""
+    pixels, masks = batch
+    device = next(network.parameters()).device
+    for group in optimizer.param_groups:
+        group["lr"] = training.rate_at(step)
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+        logits = network(pixels.to(device, memory_format=torch.channels_last))
+    loss = focal_loss(logits.float(), masks.to(device))
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss
 
 
 def make_batch(
@@ -130,13 +158,13 @@ def make_batch(
     """What one step learns from: normal and defect in turns.
 
     Returns:
-        (batch, in_channels, S, S) float32 in [0, 1]; (batch, S, S) int64, 1 on defects.
+        (batch, in_channels, S, S) float32, local contrast; (batch, S, S) int64, 1 on defects.
     """
     pixels, masks = [], []
     for place in range(training.batch):
         rng = np.random.default_rng([training.seed, step, place])
         image_rgb, mask_hw = augment(*(defects if place % 2 else normals).sample(rng), rng)
-        pixels.append(image_to_input(image_rgb, training.in_channels))
+        pixels.append(image_to_contrast(image_rgb, training.in_channels))
         masks.append(torch.from_numpy(mask_hw).long())
     return torch.stack(pixels), torch.stack(masks)
 
@@ -171,7 +199,7 @@ def score_images(
     for start in range(0, len(records), batch):
         chunk = records[start : start + batch]
         squares = [read_square(record, size_px) for record in chunk]
-        pixels = torch.stack([image_to_input(image.copy(), network.in_channels) for image, _ in squares])
+        pixels = torch.stack([image_to_contrast(image.copy(), network.in_channels) for image, _ in squares])
         with torch.inference_mode():
             maps, scores = logits_to_scores(network(pixels.to(device)))
         for record, (_, mask_hw), scores_hw, score in zip(
@@ -193,43 +221,3 @@ def _new_network(training: UNetTraining) -> AnomalyUNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         return AnomalyUNet(training.in_channels, training.width)
-
-
-def _save(
-    network: AnomalyUNet, optimizer: torch.optim.Optimizer, training: UNetTraining, folder: Path, step: int
-) -> None:
-    """The weights come last: where they lie, the optimizer's state lies beside them."""
-    buffer = BytesIO()
-    torch.save(optimizer.state_dict(), buffer)
-    state_path, path = folder / f"{step:08d}.pt", folder / f"{step:08d}.safetensors"
-    write_atomically(state_path, buffer.getvalue())
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, save(weights, metadata={_SETTINGS: json.dumps(asdict(training), sort_keys=True)}))
-    for old in _checkpoints(folder):
-        if old != path:
-            old.unlink()
-            old.with_suffix(".pt").unlink(missing_ok=True)
-
-
-def _restore(network: AnomalyUNet, optimizer: torch.optim.Optimizer, training: UNetTraining, folder: Path) -> int:
-    """Load the newest checkpoint; how many steps it has done, 0 without one."""
-    paths = _checkpoints(folder)
-    if not paths:
-        return 0
-    path = paths[-1]
-    try:
-        with safe_open(path, framework="pt") as file:
-            settings = (file.metadata() or {}).get(_SETTINGS)
-        if settings != json.dumps(asdict(training), sort_keys=True):
-            raise RunFolderError(
-                f"{str(path)!r} is of a training by {settings}; expected {asdict(training)!r}. Choose another folder."
-            )
-        network.load_state_dict(load_file(path))
-        optimizer.load_state_dict(torch.load(path.with_suffix(".pt"), weights_only=True))
-    except (SafetensorError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as exc:
-        raise RunFolderError(f"checkpoint {str(path)!r} cannot be read ({exc}); remove it to begin anew") from exc
-    return int(path.stem)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.safetensors") if path.stem.isdigit())

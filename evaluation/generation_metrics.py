@@ -6,19 +6,21 @@ other numbers, so every score carries its extractor's name and scores of two ext
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional
+import orjson
 
+from ..data.anomaly_records import AnomalyRecord
+from ..data.files import write_atomically
+from ..data.images import read_image
 from ..data.records import ImageRGB
-from ..models.device import resolve_device
-from ..models.image_features import load_network, to_input
+from .anomaly_evaluation import AnomalyRun, Progress, Silence, result_path, save_summary
 
+EMBEDDED_AT_ONCE = 8
 MAX_IN_CLUSTER = 50
 """Samples of one cluster whose distances count (Ojha et al., CVPR 2021)."""
 
@@ -47,60 +49,65 @@ class GenerationScores:
     num_samples: int
     inception_score: float
     """At least 1: how many kinds of pictures there seem to be."""
-    ic_distance: float
-    """At least 0: mean distance among samples that are nearest to the same reference."""
+    ic_distance: float | None
+    """At least 0: mean distance among samples that are nearest to the same reference; None without references."""
 
 
-class Lite0Extractor:
-    """EfficientNet-lite0: its ImageNet classes, and LPIPS's distance over its five stages, without LPIPS's weights.
+@dataclass(frozen=True, slots=True)
+class GenerationSummary:
+    """Of a run's samples, all by one extractor."""
 
-    Raises:
-        ModelNotFetchedError: of both methods, lite0 is not in the cache, or damaged there.
-    """
-
-    name = "efficientnet-lite0"
-
-    def __init__(self, device: str = "cpu", batch_size: int = 16) -> None:
-        self._device = resolve_device(device)
-        self._batch_size = batch_size
-
-    def classify(self, images: Sequence[ImageRGB]) -> npt.NDArray[np.float64]:
-        network = load_network(self._device)
-        with torch.inference_mode():
-            parts = [network(self._inputs(images, start)).softmax(dim=1) for start in self._starts(images)]
-        return torch.cat(parts).double().cpu().numpy()
-
-    def embed(self, images: Sequence[ImageRGB]) -> npt.NDArray[np.float32]:
-        network = load_network(self._device)
-        parts = []
-        with torch.inference_mode():
-            for start in self._starts(images):
-                stages = network.forward_intermediates(self._inputs(images, start), intermediates_only=True)
-                assert isinstance(stages, list)
-                parts.append(stages_to_rows(stages))
-        return torch.cat(parts).cpu().numpy()
-
-    def _starts(self, images: Sequence[ImageRGB]) -> range:
-        return range(0, len(images), self._batch_size)
-
-    def _inputs(self, images: Sequence[ImageRGB], start: int) -> torch.Tensor:
-        chosen = range(start, min(start + self._batch_size, len(images)))
-        return torch.stack([to_input(images[i]) for i in chosen]).to(self._device)
+    defects: Mapping[str, GenerationScores]
+    mean: GenerationScores
 
 
-def stages_to_rows(stages: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Rows whose squared distance is that of LPIPS without weights (Zhang et al., CVPR 2018).
+class Pictures(Sequence[ImageRGB]):
+    """Pictures of records, read when they are asked for; ImageDecodeError where one cannot be."""
+
+    def __init__(self, records: Sequence[AnomalyRecord]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, place: int) -> ImageRGB: ...
+    @overload
+    def __getitem__(self, place: slice) -> Pictures: ...
+    def __getitem__(self, place: int | slice) -> ImageRGB | Pictures:
+        if isinstance(place, slice):
+            return Pictures(self._records[place])
+        return read_image(self._records[place].image)
+
+
+def evaluate_generation(
+    run: AnomalyRun, extractor: Extractor, *, progress: Progress | None = None
+) -> GenerationSummary:
+    """Score each defect's samples against its references; what is scored is not again. Results lie in RUN/evaluation/.
 
     Args:
-        stages: each (n, C, H, W); C, H and W of its own.
+        progress: hears of the stage `defects`.
 
-    Returns:
-        (n, d): channels scaled to length 1 at every place, every stage counting by its mean over the places.
+    Raises:
+        ModelNotFetchedError: the extractor's weights are missing.
+        ImageDecodeError: a picture cannot be decoded.
     """
-    rows = [
-        functional.normalize(stage, dim=1).flatten(1) / (stage.shape[2] * stage.shape[3]) ** 0.5 for stage in stages
-    ]
-    return torch.cat(rows, dim=1)
+    progress = progress or Silence()
+    progress.start("defects", len(run.defects))
+    found = {}
+    for defect in run.defects:
+        samples, references = (
+            [one for one in records if one.defect == defect] for records in (run.samples, run.references)
+        )
+        path = result_path(run, "generation", extractor.name, samples, references)
+        if not path.is_file():
+            scores = score_generation(Pictures(samples), Pictures(references), extractor)
+            write_atomically(path, orjson.dumps(asdict(scores), option=orjson.OPT_INDENT_2))
+        found[defect] = GenerationScores(**orjson.loads(path.read_bytes()))
+        progress.advance("defects")
+    summary = GenerationSummary(found, mean_scores(list(found.values())))
+    save_summary(run, "generation", asdict(summary))
+    return summary
 
 
 def score_generation(
@@ -110,15 +117,15 @@ def score_generation(
 
     Args:
         samples: at least one; one that reads its pictures when they are asked for keeps the memory flat.
-        references: real pictures of the same defect, at least one.
+        references: real pictures of the same defect; none: their distance is None.
 
     Raises:
-        ValueError: no sample, or no reference.
+        ValueError: no sample.
     """
-    if not len(samples) or not len(references):
-        raise ValueError(f"{len(samples)} samples, {len(references)} references; expected at least one of each")
-    score = inception_score(extractor.classify(samples))
-    return GenerationScores(extractor.name, len(samples), score, ic_distance(samples, references, extractor))
+    if not len(samples):
+        raise ValueError("no sample to score; expected at least one. Let the run make some.")
+    distance = ic_distance(samples, references, extractor) if len(references) else None
+    return GenerationScores(extractor.name, len(samples), inception_score(extractor.classify(samples)), distance)
 
 
 def inception_score(probabilities: npt.NDArray[np.float64]) -> float:
@@ -136,20 +143,48 @@ def inception_score(probabilities: npt.NDArray[np.float64]) -> float:
 def ic_distance(samples: Sequence[ImageRGB], references: Sequence[ImageRGB], extractor: Extractor) -> float:
     """Intra-cluster distance (Ojha et al., CVPR 2021): samples join their nearest reference; the mean over references
     of the mean distance of two samples there. Where fewer than two are, it is 0; of more than 50 the first 50 count.
+
+    Every picture is embedded once, and what is kept grows with the references alone: two rows each.
     """
-    centres = extractor.embed(references)
-    nearest = [
-        int(np.argmin(((centres - extractor.embed([samples[i]])) ** 2).sum(axis=1))) for i in range(len(samples))
-    ]
-    means = []
-    for cluster in range(len(references)):
-        members = [samples[i] for i, own in enumerate(nearest) if own == cluster][:MAX_IN_CLUSTER]
-        means.append(_mean_distance(extractor.embed(members)) if len(members) > 1 else 0.0)
-    return float(np.mean(means))
+    clusters = [_Cluster(row) for row in extractor.embed(references)]
+    for start in range(0, len(samples), EMBEDDED_AT_ONCE):
+        chunk = [samples[i] for i in range(start, min(start + EMBEDDED_AT_ONCE, len(samples)))]
+        for row in extractor.embed(chunk):
+            min(clusters, key=lambda cluster: cluster.distance(row)).add(row)
+    return float(np.mean([cluster.mean_distance() for cluster in clusters]))
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """Rows around a reference, by the sums that their mean distance follows from."""
+
+    centre: npt.NDArray[np.float32]
+    num: int = 0
+    shift: npt.NDArray[np.float32] | float = 0.0
+    """Sum of the rows' differences from the centre."""
+    squares: float = 0.0
+    """Sum of their squared lengths."""
+
+    def distance(self, row: npt.NDArray[np.float32]) -> float:
+        difference = row - self.centre
+        return float(difference @ difference)
+
+    def add(self, row: npt.NDArray[np.float32]) -> None:
+        if self.num < MAX_IN_CLUSTER:
+            self.num += 1
+            self.shift = self.shift + (row - self.centre)
+            self.squares += self.distance(row)
+
+    def mean_distance(self) -> float:
+        """Over all pairs: twice the variance, freed of each row's distance to itself."""
+        if self.num < 2:
+            return 0.0
+        spread = self.squares - float(np.square(self.shift).sum()) / self.num
+        return max(0.0, 2 * spread / (self.num - 1))
 
 
 def mean_scores(scores: Sequence[GenerationScores]) -> GenerationScores:
-    """Of several defects or items, each counting as much.
+    """Of several defects or items, each counting as much; of distances only those that there are.
 
     Raises:
         ValueError: none, or scores of more than one extractor.
@@ -157,16 +192,10 @@ def mean_scores(scores: Sequence[GenerationScores]) -> GenerationScores:
     names = sorted({one.extractor for one in scores})
     if len(names) != 1:
         raise ValueError(f"scores by {names!r}; expected one extractor. Measure all samples with the same one.")
+    distances = [one.ic_distance for one in scores if one.ic_distance is not None]
     return GenerationScores(
         names[0],
         sum(one.num_samples for one in scores),
         float(np.mean([one.inception_score for one in scores])),
-        float(np.mean([one.ic_distance for one in scores])),
+        float(np.mean(distances)) if distances else None,
     )
-
-
-def _mean_distance(rows: npt.NDArray[np.float32]) -> float:
-    """Over all pairs: twice the variance, freed of each row's distance to itself."""
-    num = len(rows)
-    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
-    return float(2 * (centred**2).sum() / (num - 1))

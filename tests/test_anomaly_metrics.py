@@ -1,29 +1,15 @@
-"""Metrics of anomaly detection and of generated defects, against scikit-learn, brute force and hand-made cases."""
+"""Metrics of anomaly detection, against scikit-learn, brute force and hand-made cases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
-
 import numpy as np
-import numpy.typing as npt
 import pytest
-import torch
 from skimage.measure import label
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from maskwright.data.records import ImageRGB, MaskHW
+from maskwright.data.records import MaskHW
 from maskwright.errors import ImageSizeError
 from maskwright.evaluation.anomaly_metrics import PRO_FPR_LIMIT, AnomalyMeter, Detection, ScoresHW, detection
-from maskwright.evaluation.generation_metrics import (
-    GenerationScores,
-    Lite0Extractor,
-    ic_distance,
-    inception_score,
-    mean_scores,
-    score_generation,
-    stages_to_rows,
-)
 
 HEIGHT, WIDTH = 48, 64
 
@@ -167,79 +153,3 @@ def test_weights_are_repetitions() -> None:
 def test_scores_that_are_none_are_refused(scores: ScoresHW, image_score: float, error: type[Exception]) -> None:
     with pytest.raises(error):
         AnomalyMeter().add(scores, mask_of((1, 1, 5, 5)), image_score)
-
-
-class LevelExtractor:
-    """Sees the mean level alone, and as many classes as there are levels."""
-
-    name = "level"
-
-    def classify(self, images: Sequence[ImageRGB]) -> npt.NDArray[np.float64]:
-        return np.eye(256)[[int(image.mean()) for image in images]]
-
-    def embed(self, images: Sequence[ImageRGB]) -> npt.NDArray[np.float32]:
-        return np.array([[image.mean()] for image in images], np.float32)
-
-
-def plain(*levels: int) -> list[ImageRGB]:
-    return [np.full((HEIGHT, WIDTH, 3), level, np.uint8) for level in levels]
-
-
-@pytest.mark.parametrize(
-    ("samples", "references", "expected"),
-    [
-        pytest.param(plain(1, 2, 4), plain(0), (1 + 9 + 4) / 3, id="one cluster"),
-        pytest.param(plain(1, 3, 101, 105), plain(0, 100), (4 + 16) / 2, id="two clusters"),
-        pytest.param(plain(1, 3, 101), plain(0, 100), 4 / 2, id="a lone sample is no distance"),
-        pytest.param(plain(7, 7, 7), plain(7), 0, id="copies"),
-        pytest.param(plain(1, 3, *[3] * 48, 200), plain(0), 49 * 4 / (50 * 49 / 2), id="the first fifty"),
-    ],
-)
-def test_clusters_are_as_various_as_their_pairs(
-    samples: list[ImageRGB], references: list[ImageRGB], expected: float
-) -> None:
-    assert ic_distance(samples, references, LevelExtractor()) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("probabilities", "expected"),
-    [
-        pytest.param(np.eye(4), 4, id="clear and various"),
-        pytest.param(np.full((4, 4), 0.25), 1, id="unclear"),
-        pytest.param(np.eye(4)[[1, 1, 1]], 1, id="clear and alike"),
-        pytest.param(np.array([[0.9, 0.1], [0.1, 0.9]]), np.exp(0.9 * np.log(1.8) + 0.1 * np.log(0.2)), id="by hand"),
-    ],
-)
-def test_the_inception_score_counts_kinds(probabilities: npt.NDArray[np.float64], expected: float) -> None:
-    assert inception_score(probabilities) == pytest.approx(expected)
-
-
-def test_rows_are_as_far_apart_as_lpips_says() -> None:
-    stages = [torch.randn(2, 5, 6, 8), torch.randn(2, 7, 3, 4)]
-    one, other = stages_to_rows(stages)
-    unit = [stage / stage.norm(dim=1, keepdim=True) for stage in stages]
-    expected = sum((stage[0] - stage[1]).square().sum(dim=0).mean() for stage in unit)
-    assert (one - other).square().sum() == pytest.approx(float(expected), rel=1e-4)
-
-
-def test_scores_carry_their_extractor_and_do_not_mix() -> None:
-    scores = score_generation(plain(1, 3), plain(0), LevelExtractor())
-    assert scores == GenerationScores("level", 2, pytest.approx(2.0), pytest.approx(4.0))
-    mean = mean_scores([scores, GenerationScores("level", 4, 1.0, 0.0)])
-    assert mean == GenerationScores("level", 6, pytest.approx(1.5), pytest.approx(2.0))
-    with pytest.raises(ValueError, match="one extractor"):
-        mean_scores([scores, GenerationScores("inception", 2, 1.0, 0.0)])
-    with pytest.raises(ValueError, match="at least one of each"):
-        score_generation(plain(1), [], LevelExtractor())
-
-
-def test_the_embedded_extractor_finds_noise_unlike_plain() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    lite0 = Lite0Extractor(batch_size=2)
-    images = [*plain(90, 92), noise]
-    rows = lite0.embed(images)
-    distances = {pair: float(((rows[pair[0]] - rows[pair[1]]) ** 2).sum()) for pair in combinations(range(3), 2)}
-    assert distances[0, 1] < 0.5 * min(distances[0, 2], distances[1, 2])
-    probabilities = lite0.classify(images)
-    assert probabilities.shape == (3, 1000)
-    assert probabilities.sum(axis=1) == pytest.approx(np.ones(3))

@@ -16,6 +16,7 @@ from maskwright.data.records import ImageRGB, MaskHW
 from maskwright.errors import ModelNotFetchedError, RecipeError, RunFolderError
 from maskwright.evaluation import anomaly_classifier
 from maskwright.evaluation.anomaly_baselines import CutPasteSampler, PerlinSampler
+from maskwright.evaluation.anomaly_checkpoints import Checkpoints
 from maskwright.evaluation.anomaly_classifier import ClassifierTraining, measure_accuracy, train_classifier
 from maskwright.evaluation.anomaly_samplers import DefectSampler, FolderSampler, MixedSampler, read_square
 from maskwright.evaluation.anomaly_training import (
@@ -26,7 +27,13 @@ from maskwright.evaluation.anomaly_training import (
     score_images,
     train_unet,
 )
-from maskwright.evaluation.anomaly_unet import AnomalyUNet, focal_loss, image_to_input, logits_to_scores
+from maskwright.evaluation.anomaly_unet import (
+    AnomalyUNet,
+    focal_loss,
+    image_to_contrast,
+    image_to_input,
+    logits_to_scores,
+)
 
 SIDE = 64
 CPU = torch.device("cpu")
@@ -153,7 +160,8 @@ def test_half_of_a_batch_is_normal() -> None:
     pixels, masks = make_batch(FullSampler(), PlainSampler(), UNetTraining(steps=1, size_px=SIDE), 0)
     assert (pixels.shape, masks.shape) == ((8, 3, SIDE, SIDE), (8, SIDE, SIDE))
     assert masks.amax(dim=(1, 2)).tolist() == [0, 1] * 4
-    assert 0 <= pixels.min() < pixels.max() <= 1
+    assert pixels.mean().abs() < 0.1
+    assert 0.5 < pixels.std() < 1.5
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
@@ -177,15 +185,37 @@ def test_the_focal_loss_is_the_papers() -> None:
     assert focal_loss(logits, torch.ones(1, 1, 1, dtype=torch.int64)) == pytest.approx(float(expected))
 
 
-def test_an_images_score_is_the_highest_mean_of_a_window() -> None:
-    logits = torch.zeros(1, 2, 64, 96)
+@pytest.mark.parametrize(("side", "window"), [(256, 21), (128, 11)], ids=["as DRAEM", "half as large"])
+def test_an_images_score_is_the_highest_mean_of_a_window(side: int, window: int) -> None:
+    logits = torch.zeros(1, 2, side, side)
     logits[:, 0] = 100
-    logits[:, :, 30:51, 40:61] = torch.tensor([0.0, 100.0])[None, :, None, None]
+    end = 40 + window
+    logits[:, :, 40:end, 40:end] = torch.tensor([0.0, 100.0])[None, :, None, None]
     maps, scores = logits_to_scores(logits)
-    assert maps[0].sum() == pytest.approx(21 * 21)
+    assert maps[0].sum() == pytest.approx(window**2)
     assert scores.tolist() == pytest.approx([1.0])
-    logits[:, :, 30:51, 50:61] = torch.tensor([100.0, 0.0])[None, :, None, None]
-    assert logits_to_scores(logits)[1].tolist() == pytest.approx([10 / 21])
+    logits[:, :, 40:end, 45:end] = torch.tensor([100.0, 0.0])[None, :, None, None]
+    assert logits_to_scores(logits)[1].tolist() == pytest.approx([5 / window])
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_a_defect_in_the_shade_looks_as_one_in_the_light(in_channels: int) -> None:
+    bright = np.random.default_rng(0).integers(100, 200, (32, 64, 3), dtype=np.uint8)
+    bright[8:12, 20:30] = 40
+    dark = np.rint(bright * 0.5 + 5).astype(np.uint8)
+    one, other = (image_to_contrast(image, in_channels) for image in (bright, dark))
+    assert one.shape == other.shape == (in_channels, 32, 64)
+    assert np.corrcoef(one.numpy().ravel(), other.numpy().ravel())[0, 1] > 0.999
+    assert max(image_to_contrast(image, in_channels)[:, 8:12, 20:30].amax() for image in (bright, dark)) < -1
+
+
+def test_a_defects_pixel_counts_more_than_a_normal_one() -> None:
+    logits, masks = torch.zeros(1, 2, 1, 2), torch.tensor([[[1, 0]]])
+    told = logits.clone()
+    told[0, 1, 0, 0] = 3
+    normal_told = logits.clone()
+    normal_told[0, 0, 0, 1] = 3
+    assert focal_loss(told, masks) < 0.2 * focal_loss(normal_told, masks)
 
 
 def test_a_stopped_training_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -200,6 +230,93 @@ def test_a_stopped_training_ends_as_one_that_was_not(tmp_path: Path) -> None:
         assert torch.equal(one, other), name
     other_seed = train_unet(SpotSampler(32), PlainSampler(32), replace(SHORT, seed=1), tmp_path / "other", device=CPU)
     assert not torch.equal(whole.head.weight, other_seed.head.weight)
+
+
+class ScriptedValidation:
+    """Gives scores in turn and remembers the weights that it was asked about."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = list(scores)
+        self.seen: list[dict[str, torch.Tensor]] = []
+
+    def __call__(self, network: AnomalyUNet) -> float:
+        assert not network.training
+        self.seen.append({name: one.clone() for name, one in network.state_dict().items()})
+        return self.scores[len(self.seen) - 1]
+
+
+def is_same(network: AnomalyUNet, weights: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one, weights[name]) for name, one in network.state_dict().items())
+
+
+def train_short(folder: Path, validate: ScriptedValidation | None, normals: DefectSampler | None = None) -> AnomalyUNet:
+    """Six steps, a checkpoint after every second."""
+    return train_unet(SpotSampler(32), normals or PlainSampler(32), SHORT, folder, device=CPU, validate=validate)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        pytest.param((0.1, 0.5, 0.2), 1, id="the highest"),
+        pytest.param((0.5, 0.5, 0.5), 0, id="of equals the earliest"),
+        pytest.param((-3, -2, -1), 2, id="the last one"),
+    ],
+)
+def test_the_best_checkpoint_on_validation_counts(tmp_path: Path, scores: tuple[float, ...], best: int) -> None:
+    validate = ScriptedValidation(*scores)
+    network = train_short(tmp_path / "ü", validate)
+    assert not network.training
+    assert [is_same(network, seen) for seen in validate.seen] == [i == best for i in range(3)]
+    assert is_same(train_short(tmp_path / "ohne", None), validate.seen[2])  # looking changes nothing
+    assert is_same(train_short(tmp_path / "ü", ScriptedValidation()), validate.seen[best])  # and nothing is asked again
+
+
+def test_the_best_checkpoint_survives_a_kill(tmp_path: Path) -> None:
+    whole = train_short(tmp_path / "ganz", ScriptedValidation(0.9, 0.2, 0.3))
+    with pytest.raises(KeyboardInterrupt):
+        train_short(tmp_path / "halb", ScriptedValidation(0.9, 0.2), StoppingSampler(9, 32))
+    assert sorted(path.name for path in (tmp_path / "halb").iterdir()) == [
+        "00000004.pt", "00000004.safetensors", "best.safetensors"
+    ]  # fmt: skip
+    assert is_same(train_short(tmp_path / "halb", ScriptedValidation(0.3)), dict(whole.state_dict()))
+
+
+def test_a_kill_between_the_best_and_the_newest_repeats_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    first, again = ScriptedValidation(0.9), ScriptedValidation(0.9, 0.2, 0.3)
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save_newest", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train_short(tmp_path, first)
+    network = train_short(tmp_path, again)
+    assert is_same(network, first.seen[0])
+    assert is_same(network, again.seen[0])
+
+
+def test_a_training_that_nobody_watched_offers_what_is_left_of_it(tmp_path: Path) -> None:
+    last = train_short(tmp_path, None)
+    validate = ScriptedValidation(0.4)
+    assert is_same(train_short(tmp_path, validate), dict(last.state_dict()))
+    assert len(validate.seen) == 1
+
+
+def test_steps_are_told_those_of_an_earlier_call_at_once(tmp_path: Path) -> None:
+    told: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        train_short(tmp_path, None, StoppingSampler(9, 32))
+    train_unet(SpotSampler(32), PlainSampler(32), SHORT, tmp_path, device=CPU, on_steps=told.append)
+    assert told == [4, 1, 1]
+
+
+def test_a_damaged_best_checkpoint_is_named(tmp_path: Path) -> None:
+    train_short(tmp_path, ScriptedValidation(1, 2, 3))
+    (tmp_path / "best.safetensors").write_bytes(b"cut")
+    with pytest.raises(RunFolderError, match="best"):
+        train_short(tmp_path, ScriptedValidation())
 
 
 def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
@@ -292,7 +409,9 @@ def test_a_classifier_tells_dark_from_bright(tmp_path: Path, monkeypatch: pytest
     last = train_classifier(records, (), training, device=CPU)
     assert (last.defects, last.epoch, last.began_with) == (("dunkel", "hell"), 10, "nothing")
     assert measure_accuracy(last, records, size_px=32, batch=3) == 1
-    best = train_classifier(records, records, training, device=CPU)
+    epochs: list[None] = []
+    best = train_classifier(records, records, training, device=CPU, on_epoch=lambda: epochs.append(None))
+    assert len(epochs) == 10
     assert best.epoch < 10
     assert measure_accuracy(best, records, size_px=32) == 1
 
