@@ -1,0 +1,108 @@
+"""What a detector is trained with and what it answers; whoever trains one fits `Detector`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NotRequired, Protocol, TypedDict
+
+from ..data.records import ImageRecord
+from ..errors import RecipeError
+
+Task = Literal["segment", "detect"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorTraining:
+    """What decides a detector, beside its pictures. Exactly one of `epochs` and `steps` is given."""
+
+    model: str = "yolo11n-seg.yaml"
+    """A YAML of ultralytics: from nothing; a .pt file: from its weights."""
+    task: Task = "segment"
+    epochs: int | None = None
+    steps: int | None = None
+    """Optimizer steps, so that a larger data set is not seen longer."""
+    image_px: int = 640
+    """Longer side of a picture, a multiple of 32."""
+    batch: int = 16
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 2
+    """Processes that read pictures."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("epochs", "steps") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise RecipeError(
+                f"{' and '.join(given) or 'neither epochs nor steps'} given; expected exactly one of them."
+            )
+        for name in (*given, "image_px", "batch"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)!r}; expected at least 1. Correct the settings.")
+        if self.image_px % 32:
+            raise RecipeError(f"image_px is {self.image_px!r}; expected a multiple of 32, such as 640.")
+
+
+class CocoRle(TypedDict):
+    size: list[int]
+    """Height, width."""
+    counts: str
+
+
+class CocoResult(TypedDict):
+    """One detection in COCO's result format."""
+
+    image_id: int
+    """Of the `ImageRecord`."""
+    category_id: int
+    """The data set's own."""
+    bbox: list[float]
+    """x, y, width, height in pixels of the image's frame."""
+    score: float
+    """In [0, 1]."""
+    segmentation: NotRequired[CocoRle]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A trained detector."""
+
+    weights: Path
+    steps: int
+    epochs: int
+    seconds: float
+    """Over all calls, where a killed training went on."""
+    curve: Sequence[Mapping[str, float]]
+    """One row an epoch: the trainer's own losses and figures, by its names."""
+
+
+class Detector(Protocol):
+    """Trains on a YOLO data set and finds objects."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str:
+        """Version of the library."""
+        ...
+
+    def train(self, data_yaml: Path, training: DetectorTraining, folder: Path) -> Trained:
+        """Train; a killed call goes on at its last epoch, a finished one only answers.
+
+        Args:
+            folder: of this training alone; another training's is refused.
+
+        Raises:
+            MissingDependencyError: the library is not installed.
+            RunFolderError: `folder` is of another training.
+            BrokenRunError: the disk is full, the device is gone, or the trainer died.
+        """
+        ...
+
+    def detect(
+        self, trained: Trained, images: Sequence[ImageRecord], training: DetectorTraining
+    ) -> Iterator[CocoResult]:
+        """Detections down to a score of 0.001, at most 300 an image, in the images' order."""
+        ...
