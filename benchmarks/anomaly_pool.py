@@ -25,6 +25,7 @@ from maskwright.data.images import read_image
 from maskwright.data.mvtec import AnomalySample, load_anomalies, number_names, save_mvtec
 from maskwright.data.records import ImageRGB
 from maskwright.graphs.anomaly_agent import build_anomaly_agent_graph
+from maskwright.graphs.anomaly_crew import first_state
 from maskwright.graphs.anomaly_judging import InformedQualityJudge
 from maskwright.graphs.anomaly_planner import PlanDrawer
 from maskwright.graphs.anomaly_policy import FixedPolicy
@@ -33,9 +34,11 @@ from maskwright.graphs.anomaly_state import AnomalyState
 from maskwright.graphs.lockstep import Meter
 from maskwright.graphs.writing import Usage
 from maskwright.memory.artifacts import ArtifactStore
+from maskwright.memory.entries import WorkItem
 from maskwright.memory.knowledge import KnowledgeBase
 from maskwright.memory.knowledge_search import DefectKnowledge
 from maskwright.tools.judging.defect_quality import MeasuredQualityJudge
+from maskwright.tools.masking.changed_box import known_or_difference
 from maskwright.tools.masking.foreground import find_foreground
 from maskwright.tools.painting.procedural.painter import ProceduralPainter
 
@@ -153,22 +156,15 @@ class _Crew:
 
     def _run(self, defect: str, slot: int) -> AnomalyState:
         order = np.random.default_rng([self._settings.seed, *defect.encode()]).permutation(len(self._normals))
-        first: AnomalyState = {
-            "item": {
-                "item_id": f"anomaly-{self._settings.item}-{defect}-{slot:05d}",
-                "agent": "anomaly_agent",
-                "category_id": 1,
-                "category": defect,
-                "source_row": int(order[slot % len(order)]),
-                "slot": slot,
-            },
-            "messages": [],
-            "edits": [],
-            "flags": [],
-            "images_usd": 0.0,
-            "is_masked": False,
+        item: WorkItem = {
+            "item_id": f"anomaly-{self._settings.item}-{defect}-{slot:05d}",
+            "agent": "anomaly_agent",
+            "category_id": 1,
+            "category": defect,
+            "source_row": int(order[slot % len(order)]),
+            "slot": slot,
         }
-        return cast("AnomalyState", self._graph.invoke(first, context=self._services()))
+        return cast("AnomalyState", self._graph.invoke(first_state(item), context=self._services()))
 
     def _services(self) -> AnomalyServices:
         return AnomalyServices(
@@ -180,6 +176,7 @@ class _Crew:
             read_image=self._read,
             find_foreground=find_foreground,
             paint=self._painter.paint,
+            find_mask=known_or_difference,
             judge=InformedQualityJudge(MeasuredQualityJudge(), self._known.__getitem__),
             look_up=self._known.__getitem__,
             artifacts=self._artifacts,

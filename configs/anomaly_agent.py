@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .anomaly import DefectPainterSettings
+from .masking import SamSettings
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -40,6 +41,12 @@ class AnomalyAgentSettings(DefectPainterSettings):
         True, description="learn sizes, places and looks from the reference third; false: as if there were no defect"
     )
     material: str = Field("", description="what the item is made of, if its name does not say")
+    masks: Literal["known", "difference", "sam"] = Field(
+        "known",
+        description="where an edit's mask comes from: the painter where it knows it, else the difference from the "
+        "original; always the difference; or `sam` in the box of the difference",
+    )
+    sam: SamSettings | None = Field(None, description="settings of `masks: sam`")
     max_changed_outside: Ratio = Field(0.001, description="most share of the pixels outside the mask that may change")
     tolerance_levels: int = Field(0, ge=0, le=64, description="change, of 255, that does not count there")
     splits: AnomalySplitSettings = AnomalySplitSettings()

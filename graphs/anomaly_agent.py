@@ -57,8 +57,10 @@ class FinishUpdate(TypedDict):
 
 
 def open_image(state: AnomalyState, runtime: Services) -> OpenUpdate:
-    """The normal image, and the task in words."""
+    """The normal image, and the task in words; an item that goes on has both."""
     services, item = runtime.context, state["item"]
+    if "source" in state:
+        return {}
     try:
         image = services.read_image(item["source_row"])
     except SampleError as exc:

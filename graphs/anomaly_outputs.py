@@ -113,6 +113,7 @@ def finish_anomalies(
         "guarded": dict(source.guard.checked),
         "painter": settings.painter,
         "judges": [recipe.llm.judge.model] if recipe.llm.judge else [],
+        "findings": source.findings.as_json(),
         "hints": _hints(record.folder, source, short, endings, status, spent),
     }
     record.write(status, content)
@@ -128,7 +129,7 @@ def _counts(value: object) -> dict[str, int]:
 def _hints(
     folder: Path, source: AnomalySource, short: list[str], endings: Mapping[str, int], status: Status, spent: str
 ) -> list[str]:
-    found = []
+    found = [f"{count} {kind}: {source.findings.examples[kind][0]}" for kind, count in source.findings.counts.items()]
     if status == "interrupted":
         found.append("The run was interrupted; the same command goes on where it stopped.")
     if spent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ..tools.judging.defect_measures import learn_standard
 from ..tools.judging.defect_quality import MeasuredQualityJudge
 from ..tools.judging.defect_vision import VisionQualityJudge
 from ..tools.judging.reference_statistics import measure_references
+from ..tools.masking.changed_box import build_edit_masker
 from ..tools.painting.defect_registry import build_defect_painter
 from .anomaly_chat import ChatDecider
 from .anomaly_crew import AnomalyCrew
@@ -32,6 +34,8 @@ from .services import Progress
 from .templates import load_template
 from .tracing import langsmith_tracing, traced_run
 from .writers import build_chat
+
+logger = logging.getLogger(__name__)
 
 
 def run_anomalies(
@@ -49,7 +53,8 @@ def run_anomalies(
     check_resume(folder, fingerprint, resume)
     record = RunRecord(folder, name, fingerprint)
     artifacts = ArtifactStore(folder / "artifacts")
-    crew = _build_crew(recipe, source, artifacts, stop)
+    crew = build_crew(recipe, source, artifacts, stop)
+    _tell_oddities(source, crew)
     record.write("running", {})
     write_or_stop(folder / "recipe.yaml", recipe.to_yaml().encode())
     from .anomaly_run import AnomalyRunServices, build_anomaly_run_graph
@@ -75,6 +80,20 @@ def run_anomalies(
     return RunOutcome(folder, EXIT_CODES[str(content["status"])], content)
 
 
+def _tell_oddities(source: AnomalySource, crew: AnomalyCrew) -> None:
+    """Say what is odd before anything is spent, and which defects are guessed; run.json has it, too."""
+    for defect in source.defects:
+        known = crew.look_up(defect)
+        if known.is_guess:
+            like = f" from {', '.join(known.families)}" if known.families else ""
+            source.findings.add(
+                "guessed_defect",
+                f"no note names {defect!r}, so its looks are guessed{like}; tell more with `maskwright knowledge add`",
+            )
+    for kind, count in source.findings.counts.items():
+        logger.warning("%d %s: %s", count, kind, source.findings.examples[kind][0])
+
+
 def _digest(source: AnomalySource) -> str:
     """Of the files' names and sizes, by side."""
     sides = {
@@ -84,11 +103,18 @@ def _digest(source: AnomalySource) -> str:
     return hashlib.sha256(orjson.dumps(sides, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _build_crew(recipe: Recipe, source: AnomalySource, artifacts: ArtifactStore, stop: threading.Event) -> AnomalyCrew:
+def build_crew(recipe: Recipe, source: AnomalySource, artifacts: ArtifactStore, stop: threading.Event) -> AnomalyCrew:
+    """Everything that the items share; what was learned from the references goes into the knowledge base.
+
+    Raises:
+        InputError: the recipe names what is not there, or a reference is a test image.
+        BrokenRunError: a model is not fetched, or the knowledge base is damaged.
+    """
     settings = recipe.agents.anomaly_agent
     assert settings is not None
     knowledge = open_knowledge(recipe.memory.knowledge_path, is_test=source.guard.knows_digest)
     painter: DefectPainter = build_defect_painter(settings)
+    find_mask = build_edit_masker(settings)
     judge = _build_judge(recipe, source)
     if settings.references:
         _learn_references(knowledge, source)
@@ -97,6 +123,7 @@ def _build_crew(recipe: Recipe, source: AnomalySource, artifacts: ArtifactStore,
         run_seed=recipe.plan.seed,
         source=source,
         painter=painter,
+        find_mask=find_mask,
         judge=judge,
         decider=_build_decider(recipe, artifacts),
         knowledge=knowledge,

@@ -21,7 +21,6 @@ from langgraph.runtime import Runtime
 from ..configs.recipe import Recipe
 from ..data.anomaly_splits import save_split
 from ..data.files import remove_partials
-from ..data.records import Findings
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import FINISHED, WorkItem
 from ..memory.ledger import Ledger
@@ -56,7 +55,6 @@ class AnomalyRunServices:
     endings: Counter[str] = field(default_factory=Counter)
     turns: list[int] = field(default_factory=list)
     """Edits of each accepted item."""
-    findings: Findings = field(default_factory=Findings)
 
 
 Services = Runtime[AnomalyRunServices]
@@ -120,12 +118,13 @@ def _to_item(source: AnomalySource, defect: str, number: int, slot: int) -> Work
 
 
 def _make_wave(graph: AnomalyGraph, state: AnomalyRunState, services: AnomalyRunServices) -> WaveUpdate:
-    """Make a wave of items; those in the ledger that are finished are not made again."""
+    """Make a wave of items; in the ledger, finished ones are not made again, and failed ones go on."""
     wave = plan_wave(services)
     with services.record.timed("make"):
         stored = {item["item_id"]: services.items.read(item["item_id"]) for item in wave}
         todo = [item for item in wave if not _is_finished(stored[item["item_id"]])]
-        for result in services.crew.make(graph, todo):
+        failed = {item_id: result for item_id, result in stored.items() if result and not _is_finished(result)}
+        for result in services.crew.make(graph, todo, failed):
             services.items.write(result["item"]["item_id"], result)
             stored[result["item"]["item_id"]] = result
         for item in wave:

@@ -10,6 +10,7 @@ from ..configs.anomaly_agent import AnomalyAgentSettings
 from ..data.records import ImageRGB, MaskHW
 from ..memory.knowledge_search import DefectKnowledge
 from ..tools.defects import Edited, EditRequest, QualityJudge
+from ..tools.masking.changed_box import EditMasker, known_or_difference
 from .anomaly_planner import PlanDrawer
 from .anomaly_state import AnomalyState, Call, Message
 from .lockstep import Meter
@@ -43,6 +44,7 @@ class AnomalyServices:
     """The normal image of a row; raises ImageDecodeError."""
     find_foreground: Callable[[ImageRGB], MaskHW]
     paint: Callable[[Sequence[EditRequest]], Sequence[Edited]]
+    find_mask: EditMasker = known_or_difference
     judge: QualityJudge
     look_up: Callable[[str], DefectKnowledge]
     """What is known of a defect on this item."""

@@ -74,7 +74,10 @@ class Flag(TypedDict):
 
 
 class AnomalyState(TypedDict):
-    """State of the anomaly agent for one item. Fields without a reducer are replaced by their writer."""
+    """State of the anomaly agent for one item. Fields without a reducer are replaced by their writer.
+
+    The caller brings source, messages, flags, plan, edits and knowledge of a failed try that goes on.
+    """
 
     item: WorkItem
     """Written by the caller; its category is the defect, its source row the normal image."""

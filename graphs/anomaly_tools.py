@@ -14,7 +14,7 @@ import numpy as np
 from ..data.records import ImageRGB, MaskHW
 from ..errors import SampleError
 from ..tools.defects import Edited, EditRequest
-from ..tools.masking.difference import changed_outside, difference_mask
+from ..tools.masking.difference import changed_outside
 from .anomaly_planner import json_to_plan, plan_to_json, plan_to_prompt
 from .anomaly_rules import passes, total_of
 from .anomaly_services import AnomalyServices
@@ -68,7 +68,7 @@ def generate_image(state: AnomalyState, call: Call, services: AnomalyServices) -
         prompt=plan_to_prompt(plan, services.item_name),
     )
     [edited] = services.paint([request])
-    mask = edited.mask_hw if edited.mask_hw is not None else difference_mask(original, edited.rgb)
+    mask = services.find_mask(request, edited)
     entry: EditEntry = {
         "turn": turn,
         "seed": seed,

@@ -1,38 +1,26 @@
-"""Notes in Chroma, in a folder of their own. One writer at a time; a client lives no longer than one operation.
-
-The reason is that of the prompt memory: Chroma's index belongs to one process.
-"""
+"""Notes in Chroma, in a folder of their own."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from chromadb.api.client import Client
-from chromadb.config import Settings
-from chromadb.errors import ChromaError
-from filelock import FileLock
-from langchain_chroma import Chroma
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from pydantic import ValidationError
 
-from ..data.files import PARTIAL_SUFFIX, remove_partials
-from ..errors import BrokenRunError, InputError, RunFolderError
-from .artifacts import breaking_the_run, write_or_stop
+from ..data.files import remove_partials
+from ..errors import InputError, RunFolderError
+from .artifacts import write_or_stop
 from .knowledge_notes import ORIGINS, Note, Provenance, StoredNote
+from .shared_folder import SharedFolder
 
 COLLECTION = "maskwright-knowledge"
 MARKER_NAME = "knowledge.json"
-LOCK_NAME = "knowledge.lock"
-DATABASE_NAME = "chroma.sqlite3"
-"""Chroma's own name."""
 FORMAT_VERSION = 1
 
 FloatMatrix = npt.NDArray[np.float32]
@@ -75,12 +63,15 @@ class KnowledgeFolder:
     def __init__(self, folder: Path, embeddings: Embeddings, embeddings_name: str) -> None:
         self.folder = folder.absolute()
         self.embeddings = embeddings
-        self._thread_lock = threading.Lock()
-        self._file_lock = FileLock(self.folder / LOCK_NAME)
-        with breaking_the_run(self.folder):
-            _refuse_foreign(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
-        with self._exclusive():
+        self._shared = SharedFolder(
+            folder,
+            MARKER_NAME,
+            holds="knowledge base",
+            if_foreign="Name an empty or a new folder.",
+            if_damaged="move the folder away; shipped notes come back by themselves, add your own again",
+        )
+        self._shared.make()
+        with self._shared.exclusive():
             self._settle(embeddings_name)
 
     def _settle(self, embeddings_name: str) -> None:
@@ -99,12 +90,12 @@ class KnowledgeFolder:
                 f"{self.folder}: this knowledge base was made with the embeddings {marker.embeddings!r}, not "
                 f"{embeddings_name!r}. Name another folder and add your notes to it."
             )
-        if marker.shipped and not (self.folder / DATABASE_NAME).is_file():
-            raise self._damaged(f"{DATABASE_NAME} is missing")
+        if marker.shipped:
+            self._shared.check_database()
 
     def read(self) -> Shelf:
         """All notes, in an order that depends on them alone."""
-        with self._opened() as vectors:
+        with self._shared.opened(COLLECTION, self.embeddings) as vectors:
             found = vectors.get(include=["metadatas", "embeddings"])
         notes = [self._decode(metadata["note"]) for metadata in found["metadatas"]]
         order = sorted(range(len(notes)), key=lambda row: _sort_key(notes[row]))
@@ -116,7 +107,7 @@ class KnowledgeFolder:
 
     def change(self, put: Mapping[str, StoredNote], remove: Sequence[str] = ()) -> None:
         """Write notes by id and take others out; an id that is in neither place stays as it is."""
-        with self._opened() as vectors:
+        with self._shared.opened(COLLECTION, self.embeddings) as vectors:
             if gone := [note_id for note_id in remove if note_id not in put]:
                 vectors.delete(gone)
             if put:
@@ -128,7 +119,7 @@ class KnowledgeFolder:
 
     def note_shipped(self, note_ids: Sequence[str]) -> None:
         """Remember which shipped notes it was given."""
-        with self._exclusive():
+        with self._shared.exclusive():
             marker = msgspec.structs.replace(self._marker(), shipped=tuple(note_ids))
             write_or_stop(self.folder / MARKER_NAME, msgspec.json.encode(marker))
 
@@ -136,52 +127,14 @@ class KnowledgeFolder:
         try:
             return msgspec.json.decode((self.folder / MARKER_NAME).read_bytes(), type=Marker)
         except (OSError, msgspec.DecodeError) as exc:
-            raise self._damaged(f"{MARKER_NAME}: {exc}") from exc
+            raise self._shared.damaged(f"{MARKER_NAME}: {exc}") from exc
 
     def _decode(self, text: object) -> StoredNote:
         try:
             entry = msgspec.json.decode(str(text), type=_Entry)
             return StoredNote(Note.model_validate(entry.note), entry.provenance)
         except (msgspec.DecodeError, ValidationError) as exc:
-            raise self._damaged(exc) from exc
-
-    def _damaged(self, what: object) -> BrokenRunError:
-        return BrokenRunError(
-            f"{self.folder}: the knowledge base cannot be used ({what}). If its disk is not full, it is damaged: "
-            "move the folder away; shipped notes come back by themselves, add your own again"
-        )
-
-    @contextmanager
-    def _opened(self) -> Iterator[Chroma]:
-        with self._exclusive():
-            try:
-                with self._connect() as client:
-                    yield Chroma(
-                        client=client,
-                        collection_name=COLLECTION,
-                        embedding_function=self.embeddings,
-                        collection_configuration={"hnsw": {"space": "cosine"}},
-                    )
-            except ChromaError as exc:
-                raise self._damaged(exc) from exc
-
-    def _connect(self) -> Client:
-        settings = Settings(is_persistent=True, persist_directory=str(self.folder), anonymized_telemetry=False)
-        try:
-            return Client(settings=settings)
-        except AttributeError as exc:
-            # The client trips over its own clean-up and hides why it could not open.
-            raise self._damaged(exc.__context__ or exc) from exc
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        with self._thread_lock:
-            with breaking_the_run(self.folder):
-                self._file_lock.acquire()
-            try:
-                yield
-            finally:
-                self._file_lock.release()
+            raise self._shared.damaged(exc) from exc
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -198,15 +151,3 @@ def _document_of(note_id: str, stored: StoredNote) -> Document:
 
 def _sort_key(stored: StoredNote) -> tuple[int, str, str, str]:
     return (ORIGINS.index(stored.provenance.origin), stored.note.kind, stored.note.name, stored.note_id)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if (folder / MARKER_NAME).exists() or not folder.is_dir():
-        return
-    names = [path.name for path in folder.iterdir()]
-    foreign = [name for name in names if name != LOCK_NAME and not name.endswith(PARTIAL_SUFFIX)]
-    if foreign:
-        raise RunFolderError(
-            f"{folder}: holds {min(foreign)!r} and no {MARKER_NAME}; this is no knowledge base. "
-            "Name an empty or a new folder."
-        )

@@ -188,7 +188,7 @@ def _make_item(graphs: AgentGraphs, agent: str, wanted: ItemInput, recipe: Recip
     prepared = prepare(_with_only(agent, recipe))
     recipe, item = prepared.recipe, plan_item(prepared, agent, wanted)
     sources = {item["category_id"]: _source_rows(prepared, item["category_id"])}
-    folder = _new_folder(wanted.get("out"))
+    folder = new_folder(wanted.get("out"))
     artifacts, items = ArtifactStore(folder / "artifacts"), Ledger[ItemResult](folder / "items")
     record = RunRecord(folder, agent, recipe.fingerprint(prepared.digest))
     validators = build_validators(recipe)
@@ -273,7 +273,7 @@ def to_outcome(result: ItemResult, artifacts: ArtifactStore, folder: Path) -> It
     }
 
 
-def _new_folder(out: str | None) -> Path:
+def new_folder(out: str | None) -> Path:
     """A fresh folder: the one that is asked for, else `runs/studio-N`, also where several threads ask at once.
 
     Raises:

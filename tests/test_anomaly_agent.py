@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from anomaly_helpers import HIGH, LOW, Bench, ScriptedDefects, ScriptedQuality, knowledge, square, tile
 from chat_server import Reply, calls, fails, says, serve_script
 
+from maskwright.configs.anomaly import ProceduralSettings
 from maskwright.configs.anomaly_agent import AnomalyAgentSettings
 from maskwright.errors import ImageDecodeError, ModelOutageError, UnparseableAnswerError
 from maskwright.graphs.anomaly_agent import build_anomaly_agent_graph
@@ -18,6 +20,8 @@ from maskwright.graphs.anomaly_chat import ChatDecider
 from maskwright.graphs.anomaly_planner import PlanDrawer, family_of, json_to_plan, plan_to_json, plan_to_prompt
 from maskwright.graphs.anomaly_state import AnomalyState
 from maskwright.models.language import build_chat_model
+from maskwright.tools.defects import Edited, EditRequest
+from maskwright.tools.painting.procedural.painter import ProceduralPainter
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -192,6 +196,11 @@ def test_a_model_that_calls_tools_sees_the_edits(tmp_path: Path) -> None:
             "severity: Input should be less than or equal to 1",
             id="out of range",
         ),
+        pytest.param(
+            order("prompt_generation", "image_generation", image_generation='{"centre_xy": [7.5, 0.5]}'),
+            "centre_xy.0: Input should be less than or equal to 1",
+            id="a place outside the object",
+        ),
     ],
 )
 def test_calls_out_of_order_are_refused_with_a_message(replies: list[Reply], refused: str, tmp_path: Path) -> None:
@@ -205,6 +214,28 @@ def test_calls_out_of_order_are_refused_with_a_message(replies: list[Reply], ref
     assert refused in flag["reason"]
     answers = [json.loads(m["content"]) for m in state["messages"] if m["role"] == "tool"]
     assert {"error": flag["reason"]} in answers
+
+
+def test_a_model_is_told_that_its_place_is_off_the_object_and_takes_another(tmp_path: Path) -> None:
+    """The object is a frame around a hole."""
+    painter, object_hw = ProceduralPainter(ProceduralSettings()), np.ones(tile().shape[:2], np.bool_)
+    object_hw[8:40, 12:52] = False
+
+    def paint(request: EditRequest) -> Edited:
+        return painter.paint([replace(request, foreground_hw=object_hw)])[0]
+
+    bench = Bench(tmp_path, painter=ScriptedDefects(paint), judge=ScriptedQuality([LOW, HIGH]))
+    plans = ['{"centre_xy": [0.5, 0.5], "size_ratio": 0.05}', '{"centre_xy": [0.05, 0.5], "severity": 1.0}']
+    edits = [reply for plan in plans for reply in order(*STRAIGHT[1:3], image_generation=plan)]
+    with serve_script(*order("prompt_generation"), *edits, *order("mask_generation"), says("done")) as server:
+        bench.decider = decide_by(bench, server.base_url)
+        state = bench.make()
+    assert state["ending"] == "accepted"
+    told = [json.loads(m["content"])["flaw"] for m in state["messages"] if m.get("name") == "image_generation"]
+    assert "px off the object" in told[0]
+    assert "give a place on it" in told[0]
+    assert told[1] == ""
+    assert [bool(edit["mask"]) for edit in state["edits"]] == [False, True]
 
 
 def test_a_model_that_only_errs_is_stopped(tmp_path: Path) -> None:

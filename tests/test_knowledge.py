@@ -98,7 +98,7 @@ def test_shipped_notes_are_sound() -> None:
     [
         ("magnetic_tile", "blowhole", "ceramic", "hole"),
         ("magnetic tile", "MT_Crack", "ceramic", "crack"),
-        ("ferrite_core", "fray", "ceramic", "chip"),
+        ("ferrite_core", "fray", "ceramic", "discolouration"),
         ("woven rug", "frays", "textile", "thread"),
         ("steel_plate", "deep_scratches_2", "metal", "scratch"),
         ("wine-bottle", "broken_large", "glass", "chip"),

@@ -19,11 +19,14 @@ from memory_helpers import EMBEDDINGS, NAME, SETTINGS, chroma, ids, record
 from maskwright.configs.memory import MemorySettings
 from maskwright.data.files import PARTIAL_SUFFIX
 from maskwright.errors import BrokenRunError, MaskwrightError, RecipeError, RunFolderError
-from maskwright.memory import chroma_store
-from maskwright.memory.chroma_store import DATABASE_NAME, LOCK_NAME, MARKER_NAME, ChromaFolder
+from maskwright.memory import shared_folder
+from maskwright.memory.chroma_store import MARKER_NAME, ChromaFolder
 from maskwright.memory.prompt_history import NoHistory, PromptHistory, open_existing_history, open_prompt_history
 from maskwright.memory.prompt_records import Snapshot
 from maskwright.memory.prompt_store import SingleProcessStore
+from maskwright.memory.shared_folder import DATABASE_NAME, SharedFolder
+
+LOCK_NAME = "memory.lock"
 
 
 @pytest.fixture(params=["chroma", "in_memory"])
@@ -146,8 +149,8 @@ def test_the_same_look_up_reads_the_store_once(tmp_path: Path, monkeypatch: pyte
     history.upsert([record("a")])
     snapshot = history.snapshot("mine")
     opened: list[Path] = []
-    connect = chroma_store._connect
-    monkeypatch.setattr(chroma_store, "_connect", lambda folder: opened.append(folder) or connect(folder))
+    connect = SharedFolder._connect
+    monkeypatch.setattr(SharedFolder, "_connect", lambda self: opened.append(self.folder) or connect(self))
     for _ in range(3):
         history.recall("apple", snapshot)
         history.nearest("apple", "red", snapshot=snapshot)
@@ -273,7 +276,7 @@ def test_a_second_process_waits_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     history = chroma(tmp_path)
-    monkeypatch.setattr(chroma_store, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(shared_folder, "PATIENCE_S", 0.05)
     holder = subprocess.Popen(
         [sys.executable, "-c", f"import fcntl, time; f = open({str(tmp_path / LOCK_NAME)!r}); "
          "fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(0.6)"],
@@ -283,7 +286,7 @@ def test_a_second_process_waits_and_says_so(
     assert holder.stdout.readline() == b"held\n"
     history.upsert([record("a")])
     assert holder.wait() == 0, "it was waited for, not robbed"
-    assert caplog.messages == [f"{tmp_path}: another process uses this memory; waiting for it"]
+    assert caplog.messages == [f"{tmp_path}: another process uses this prompt memory; waiting for it"]
 
 
 WRITER = """

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from anomaly_folders import write_item
 from model_helpers import fetched
 from PIL import Image
 from pydantic import ValidationError
@@ -170,6 +171,23 @@ def test_an_agent_over_rest(agent: str, category: str, api: httpx.Client) -> Non
     assert answer["ending"] == "accepted", answer
     for instance in answer["instances"]:
         assert Path(instance["path"]).is_file()
+
+
+@pytest.mark.slow
+def test_the_anomaly_agent_over_rest(api: httpx.Client, tmp_path: Path) -> None:
+    fetched("minilm")
+    folder = write_item(tmp_path / "daten ü")
+    asked = {
+        "assistant_id": "anomaly_agent",
+        "input": {"image": "", "defect": "Riß"},
+        "context": {"overrides": [f"data.path={json.dumps(str(folder))}", "agents.anomaly_agent.loop=false"]},
+    }
+    refused = api.post("/runs/wait", json=asked).raise_for_status().json()
+    example = refused["reason"].split("such as ")[1].strip("'")
+    asked["input"] = {"image": example, "defect": "Riß"}
+    answer = api.post("/runs/wait", json=asked).raise_for_status().json()
+    assert answer["ending"] == "accepted", answer
+    assert Path(answer["edits"][-1]["mask"]).is_file()
 
 
 @pytest.mark.slow

@@ -74,6 +74,12 @@ def shifted(field: FieldHW, by_xy: tuple[float, float]) -> FieldHW:
     return np.asarray(cv2.warpAffine(field, matrix, size_wh, borderMode=cv2.BORDER_REPLICATE))
 
 
+def slopes(field: FieldHW) -> tuple[FieldHW, FieldHW]:
+    """Change a pixel downwards and rightwards, each (H, W); 0 along a side of one pixel."""
+    down, right = (np.gradient(field, axis=axis) if field.shape[axis] > 1 else np.zeros_like(field) for axis in (0, 1))
+    return np.asarray(down), np.asarray(right)
+
+
 def smoothstep(field: FieldHW, low: float, high: float) -> FieldHW:
     """Rises from 0 at `low` to 1 at `high` with level ends."""
     t = np.clip((field - low) / (high - low), 0, 1)

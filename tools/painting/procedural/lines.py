@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .fields import FieldHW, blur, fractal_noise, noise_along, smoothstep
+from .fields import FieldHW, blur, fractal_noise, noise_along, slopes, smoothstep
 from .layers import Layer, cast_shadow, mix, surface_light
 from .shapes import Points, Ribbon, bow, branches, draw_ribbons, fit_area, jagged_line, placed, wander
 from .site import Site
@@ -51,7 +51,7 @@ def _gaping(count: int, irregularity: float, generator: np.random.Generator) -> 
 
 def _flanks(site: Site, profile_hw: FieldHW, strength: float) -> npt.NDArray[np.float32]:
     """(H, W, 1) gain on a line's two sides: what faces the light is brighter; 1 for what is level."""
-    slope_y, slope_x = np.gradient(profile_hw)
+    slope_y, slope_x = slopes(profile_hw)
     facing = -site.lift * (slope_x * site.light.x + slope_y * site.light.y) / site.light.z
     gain = np.asarray(np.clip(1 + 2.2 * strength * facing, 0.3, 2.5), dtype=np.float32)
     return gain[..., None]

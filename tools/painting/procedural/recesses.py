@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .fields import FieldHW, FieldHWC, blur, fractal_noise, smoothstep, unit_range, value_noise
+from .fields import FieldHW, FieldHWC, blur, fractal_noise, slopes, smoothstep, unit_range, value_noise
 from .layers import Layer, detail, mix, surface_light
 from .shapes import blob, coverage, inner_distance
 from .site import Site
@@ -36,7 +36,7 @@ def draw_hole(site: Site) -> Layer:
 
 def _lip(site: Site, alpha_hw: FieldHW) -> FieldHWC:
     """(H, W, 1) gain of a worn rim: beyond the hole it catches the light, the more the severer."""
-    slope_y, slope_x = np.gradient(blur(alpha_hw, 1.0))
+    slope_y, slope_x = slopes(blur(alpha_hw, 1.0))
     facing = -site.lift * (slope_x * site.light.x + slope_y * site.light.y)
     gain = 1 + 0.9 * site.plan.severity * np.asarray(np.clip(facing, -0.25, 0.6), dtype=np.float32)
     return gain[..., None]
@@ -65,7 +65,7 @@ def draw_dent(site: Site) -> Layer:
 def _drawn_along(linear_hwc: FieldHWC, height_hw: FieldHW) -> FieldHWC:
     """The texture shifted down the slopes by up to their height."""
     y, x = np.mgrid[: height_hw.shape[0], : height_hw.shape[1]].astype(np.float32)
-    slope_y, slope_x = np.gradient(height_hw)
+    slope_y, slope_x = slopes(height_hw)
     reach = 0.35 * np.abs(height_hw)
     moved = cv2.remap(linear_hwc, x + slope_x * reach, y + slope_y * reach, cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT)
     return np.asarray(moved, dtype=np.float32).reshape(linear_hwc.shape)

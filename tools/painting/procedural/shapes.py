@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ....data.records import MaskHW
-from .fields import FieldHW, fractal_noise, noise_along
+from .fields import FieldHW, fractal_noise, noise_along, slopes
 
 Points = npt.NDArray[np.float32]
 """(N, 2) float32 (x, y) in pixels of the window."""
@@ -69,7 +69,7 @@ def blob(axes: Axes, allowed_hw: MaskHW, area_px: float, raggedness: float, gene
     inside = level[allowed_hw]
     rank = int(np.clip(round(area_px), 1, inside.size)) - 1
     limit = np.float32(np.partition(inside, rank)[rank])
-    slope_y, slope_x = np.gradient(level)
+    slope_y, slope_x = slopes(level)
     distance = (limit - level) / np.maximum(np.hypot(slope_x, slope_y), 0.25 / axes.length_px)
     return np.asarray(_without_islands(distance), dtype=np.float32)
 

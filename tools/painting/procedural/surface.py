@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ....data.records import MaskHW
-from .fields import FieldHW, FieldHWC, blur
+from .fields import FieldHW, FieldHWC, blur, slopes
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 LINEAR_TOE = 0.0031308
@@ -87,11 +87,11 @@ def estimate_blur(luminance_hw: FieldHW) -> float:
     Defocus map estimation from a single image, 2011, with a first blur against the noise).
     """
     tone = np.sqrt(np.maximum(luminance_hw, 0))
-    slopes = [np.hypot(*np.gradient(field)) for field in (blur(tone, px) for px in REBLUR_PX)]
-    strong = slopes[0] >= max(float(np.quantile(slopes[0], 0.98)), 1e-3)
+    steepness = [np.hypot(*slopes(field)) for field in (blur(tone, px) for px in REBLUR_PX)]
+    strong = steepness[0] >= max(float(np.quantile(steepness[0], 0.98)), 1e-3)
     if not strong.any():
         return 0.8
-    squared = float(np.quantile(slopes[0][strong] / (slopes[1][strong] + 1e-6), EDGE_QUANTILE)) ** 2
+    squared = float(np.quantile(steepness[0][strong] / (steepness[1][strong] + 1e-6), EDGE_QUANTILE)) ** 2
     near, far = (px**2 for px in REBLUR_PX)
     sigma_squared = (far - squared * near) / max(squared - 1, 1e-3)
     return float(np.clip(np.sqrt(max(sigma_squared, 0)), 0.5, 2.5))
@@ -143,7 +143,7 @@ def transplant_texture(
 
 def relight(height_hw: FieldHW, light: Light) -> FieldHW:
     """Diffuse brightness of a height field in pixels over that of level ground, in [0, 2.2] (Lambert)."""
-    slope_y, slope_x = np.gradient(height_hw)
+    slope_y, slope_x = slopes(height_hw)
     facing = light.z - slope_x * light.x - slope_y * light.y
     shade = facing / (light.z * np.sqrt(1 + slope_x**2 + slope_y**2))
     return np.asarray(np.clip(shade, 0, 2.2), dtype=np.float32)
