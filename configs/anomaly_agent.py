@@ -49,6 +49,11 @@ class AnomalyAgentSettings(DefectPainterSettings):
     sam: SamSettings | None = Field(None, description="settings of `masks: sam`")
     max_changed_outside: Ratio = Field(0.001, description="most share of the pixels outside the mask that may change")
     tolerance_levels: int = Field(0, ge=0, le=64, description="change, of 255, that does not count there")
+    anomaly_diffusion: Literal["PNG", "JPEG"] | None = Field(
+        None,
+        description="write RUN/dataset/anomaly_diffusion/ITEM/DEFECT/{ori,image,mask}/ too, in this format; PNG is "
+        "exact, AnomalyDiffusion's own training reads only JPEG",
+    )
     splits: AnomalySplitSettings = AnomalySplitSettings()
     max_side_px: int = Field(768, ge=64, le=8192, description="longer side of a picture as a model is sent it")
     max_image_bytes: int = Field(4_000_000, ge=10_000, description="most bytes of it, encoded; more is made smaller")

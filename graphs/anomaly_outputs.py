@@ -9,10 +9,11 @@ import numpy as np
 import orjson
 
 from .. import __version__
+from ..configs.anomaly_agent import AnomalyAgentSettings
 from ..configs.recipe import Recipe
 from ..data.anomaly_records import AnomalyRecord
 from ..data.files import open_atomically
-from ..data.mvtec_writer import AnomalySample, number_names, save_mvtec
+from ..data.mvtec_writer import AnomalySample, number_names, save_anomaly_diffusion, save_mvtec
 from ..evaluation.anomaly_report import build_anomaly_report
 from ..memory.artifacts import ArtifactStore, breaking_the_run
 from .anomaly_data import AnomalySource
@@ -25,9 +26,15 @@ NAME_DIGITS = 5
 
 
 def export_samples(
-    folder: Path, source: AnomalySource, results: Iterable[AnomalyResult], artifacts: ArtifactStore
+    folder: Path,
+    source: AnomalySource,
+    results: Iterable[AnomalyResult],
+    artifacts: ArtifactStore,
+    settings: AnomalyAgentSettings,
 ) -> None:
     """Write dataset/mvtec/ITEM/ (the user's normal images, our defects with exact masks) and provenance.jsonl.
+
+    With `settings.anomaly_diffusion`, dataset/anomaly_diffusion/ITEM/ too.
 
     Raises:
         BrokenRunError: the disk is full or not writable.
@@ -39,6 +46,11 @@ def export_samples(
         normals = (_to_normal(record) for record in source.normals)
         samples = (_to_sample(result, artifacts, source.item) for result in results)
         save_mvtec(number_names([*normals, *samples], NAME_DIGITS), target)
+        if settings.anomaly_diffusion:
+            samples = (_to_sample(result, artifacts, source.item) for result in results)
+            save_anomaly_diffusion(
+                samples, folder / "dataset" / "anomaly_diffusion", file_format=settings.anomaly_diffusion
+            )
         with open_atomically(folder / "dataset" / "provenance.jsonl") as file:
             for line in _lines(results):
                 file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
@@ -57,7 +69,13 @@ def _to_sample(result: AnomalyResult, artifacts: ArtifactStore, item: str) -> An
     mask = artifacts.get_image(last["mask"])[..., 0] > 127
     rgb = artifacts.get_image(last["artifact"])[..., :3]
     return AnomalySample(
-        item=item, defect=result["item"]["category"], split="test", name="", image=rgb, mask_hw=np.asarray(mask)
+        item=item,
+        defect=result["item"]["category"],
+        split="test",
+        name="",
+        image=rgb,
+        mask_hw=np.asarray(mask),
+        original=artifacts.get_image(result["source"])[..., :3],
     )
 
 

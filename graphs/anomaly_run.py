@@ -174,7 +174,9 @@ def export(state: AnomalyRunState, runtime: Services) -> NoUpdate:
     services = runtime.context
     with services.record.timed("export"):
         services.progress.start("export", services.accepted.total())
-        export_samples(services.folder, services.source, accepted_results(services), services.artifacts)
+        export_samples(
+            services.folder, services.source, accepted_results(services), services.artifacts, services.crew.settings
+        )
         services.progress.advance("export", count=services.accepted.total())
     return {}
 

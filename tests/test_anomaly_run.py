@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 from anomaly_folders import write_item, write_picture
+from PIL import Image
 
 from maskwright import cli
 from maskwright.data.anomaly_records import read_defect_mask
@@ -78,6 +79,18 @@ def test_samples_in_mvtecs_layout_with_exact_masks(root: Path, tmp_path: Path) -
     assert "3 made defects on plate" in (outcome.folder / "report.html").read_text(encoding="utf-8")
     trajectory = orjson.loads((outcome.folder / "trajectories.jsonl").read_bytes().splitlines()[0])
     assert trajectory["messages"][0]["role"] == "user"
+
+
+def test_samples_in_anomaly_diffusions_layout(root: Path, tmp_path: Path) -> None:
+    outcome = run(root, tmp_path / "lauf ü", "agents.anomaly_agent.anomaly_diffusion=PNG")
+    place = outcome.folder / "dataset" / "anomaly_diffusion" / "plate" / "hole"
+    assert sorted(path.name for path in place.iterdir()) == ["image", "mask", "ori"]
+    for number in range(3):
+        files = [place / part / f"{number}.png" for part in ("image", "ori", "mask")]
+        image, original, mask = (np.asarray(Image.open(path)) for path in files)
+        assert set(np.unique(mask)) == {0, 255}
+        assert ((image != original).any(axis=2) <= (mask > 0)).all()
+        assert (image != original).any()
 
 
 def load_split(folder: Path) -> dict[str, list[str]]:
