@@ -34,7 +34,14 @@ from rich.table import Table
 
 from maskwright.configs.anomaly_agent import AnomalySplitSettings
 from maskwright.data.anomaly_records import AnomalyRecord
-from maskwright.data.anomaly_splits import AnomalySplit, LeakGuard, SplitShares, drop_test_copies, split_anomalies
+from maskwright.data.anomaly_splits import (
+    AnomalySplit,
+    LeakGuard,
+    SplitShares,
+    count_siblings,
+    drop_test_copies,
+    split_anomalies,
+)
 from maskwright.data.files import write_atomically
 from maskwright.data.mvtec import load_anomalies
 from maskwright.data.records import Findings
@@ -81,6 +88,7 @@ class Bench:
     size_px: int
     workers: int
     out: Path
+    apart: bool = False
     develops: bool = False
     """Measure on the reference third in place of the test side, for whoever changes a recipe."""
     reports: dict[str, list[PoolReport]] = field(default_factory=dict)
@@ -138,24 +146,31 @@ class Bench:
         }
         return sources[arm]()
 
-    def key(self, arm: str, training: UNetTraining) -> str:
-        """16 characters of what decides a result; the code of network, recipes and training is not in it."""
-        sides = {side: [one.key for one in records] for side, records in self.split.sides.items()}
+    def training_key(self, arm: str, training: UNetTraining) -> str:
+        """16 characters of what decides a network; the code of network, recipes and training is not in it."""
+        learned = [*self.normal_records, *(self.reference_records if arm in "efg" else ())]
         pool = self.pool_settings(loop=arm != "c")
         made = pool_name(pool, self.normal_records, self.knowledge) if arm in "cdf" else ""
-        content = json.dumps([arm, asdict(training), self.defects, sides, made, self.develops], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return _digest([arm, asdict(training), self.defects, [one.key for one in learned], made])
+
+    def result_key(self, arm: str, training: UNetTraining) -> str:
+        """16 characters of what decides a result."""
+        return _digest([self.training_key(arm, training), [one.key for one in self.measured]])
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def run_arm(bench: Bench, arm: str, training: UNetTraining, device: torch.device) -> Result:
     """Train and measure one network, or read what an earlier run measured."""
-    key = bench.key(arm, training)
-    path = bench.out / "results" / f"{arm}-{training.seed}-{key}.json"
+    path = bench.out / "results" / f"{arm}-{training.seed}-{bench.result_key(arm, training)}.json"
     if path.is_file():
         return Result(**json.loads(path.read_text(encoding="utf-8")))
     source = bench.source(arm)
     started = time.perf_counter()
-    network = train_unet(source, bench.normals, training, bench.out / "checkpoints" / key, device=device)
+    folder = bench.out / "checkpoints" / bench.training_key(arm, training)
+    network = train_unet(source, bench.normals, training, folder, device=device)
     training_s = time.perf_counter() - started
     metrics = measure_unet(network, bench.measured, size_px=training.size_px)
     if metrics.image is None or metrics.pixel is None or metrics.pro is None:
@@ -178,10 +193,10 @@ def open_bench(arguments: argparse.Namespace) -> Bench:
     defects = tuple(arguments.defects or dataset.defects(item))
     if unknown := sorted(set(defects) - set(dataset.defects(item))):
         raise SystemExit(f"{item!r} has no defect {unknown[0]!r}; known: {', '.join(dataset.defects(item))}")
-    split = split_anomalies(dataset, item, shares=SHARES, seed=SPLIT_SEED)
+    split = split_anomalies(dataset, item, shares=SHARES, seed=SPLIT_SEED, apart=arguments.apart)
     guard = LeakGuard.of(split.of("test"))
     split = drop_test_copies(split, guard, Findings())
-    chosen = (arguments.samples, arguments.size, arguments.workers, arguments.out, arguments.develop)
+    chosen = (arguments.samples, arguments.size, arguments.workers, arguments.out, arguments.apart, arguments.develop)
     return Bench(split, defects, guard, *chosen)
 
 
@@ -260,6 +275,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=200, help="accepted samples of each defect in (c) and (d)")
     parser.add_argument("--workers", type=int, default=2, help="items of the agent side by side")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--apart", action="store_true", help="keep photographs of one object on one side of the split")
     parser.add_argument("--develop", action="store_true", help="measure on the reference third; arms a to d only")
     parser.add_argument("--out", type=Path, default=Path("runs/anomaly_benchmark"))
     return parser.parse_args()
@@ -299,7 +315,9 @@ def main() -> None:
     console.print(pools_to_table(bench.reports))
     num_defects = sum(not one.is_good for one in bench.measured)
     num_good = len(bench.measured) - num_defects
+    num_known = count_siblings(bench.split)
     console.print(f"measured on {num_defects} with a defect, {num_good} without; {bench.guard.checked}")
+    console.print(f"of all test images with a defect, {num_known} show an object that a reference shows too")
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, {device}, Python {platform.python_version()}")
 
 

@@ -21,6 +21,11 @@ class AnomalySplitSettings(BaseModel):
     validation: Share = Field(0.25, description="of each defect's reference third")
     normal_validation: Share = Field(0.1, description="of the good images that are left for training")
     normal_test: Share = Field(0.3, description="of the good images, where the data set sets none aside for test")
+    apart: bool = Field(
+        False,
+        description="keep photographs of one object on one side, as their look tells; the protocol does not, so that "
+        "what learned from references may know test objects",
+    )
 
 
 class AnomalyAgentSettings(DefectPainterSettings):

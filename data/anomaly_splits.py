@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-import msgspec
 import numpy as np
 
 from ..errors import DatasetError, LeakError
 from .anomaly_records import AnomalyDataset, AnomalyRecord
-from .files import write_atomically
 from .images import read_header, read_image, read_upright
 from .records import Findings, ImageRGB
+from .siblings import find_siblings
 
 Side = Literal["normal", "reference", "validation", "test"]
 """Normal images and reference defects are learned from, validation chooses checkpoints, test measures."""
@@ -47,21 +46,30 @@ class AnomalySplit:
     item: str
     seed: int
     sides: Mapping[Side, tuple[AnomalyRecord, ...]]
+    apart: bool = False
+    """Whether photographs of one object were kept on one side."""
 
     def of(self, side: Side, defect: str | None = None) -> tuple[AnomalyRecord, ...]:
         """Records of a side; of one defect, or of `GOOD`, where it is named."""
         return tuple(one for one in self.sides[side] if defect is None or one.defect == defect)
 
 
-def split_anomalies(dataset: AnomalyDataset, item: str, *, shares: SplitShares, seed: int) -> AnomalySplit:
+def split_anomalies(
+    dataset: AnomalyDataset, item: str, *, shares: SplitShares, seed: int, apart: bool = False
+) -> AnomalySplit:
     """Share out an item as AnomalyDiffusion's evaluation does (arXiv 2312.05767), with a validation part.
 
     Of each defect's n images the first n // 3 by name are for reference, the others for test. (Its released training
     takes one more, which its test takes too.) Which of the reference and of the good images go to validation, and
     which good ones to test where `test/good` is missing, follows from their names and the seed.
 
+    Args:
+        apart: keep photographs of one object (`find_siblings`) together: a group is for test as a whole once the
+            groups before it have a third of the images. The protocol does not do that.
+
     Raises:
         DatasetError: no such item, or no good image is left to learn from.
+        ImageDecodeError: of `apart`, an image with a defect cannot be decoded.
     """
     records = dataset.of_item(item)
     normal = [one for one in records if one.is_good and one.split == "train"]
@@ -77,14 +85,56 @@ def split_anomalies(dataset: AnomalyDataset, item: str, *, shares: SplitShares, 
         "validation": validation,
         "test": normal_test,
     }
+    group_of_key = group_siblings(records) if apart else {}
+    side_of_group: dict[int, Side] = {}
     for defect in dataset.defects(item):
         images = sorted((one for one in records if one.defect == defect), key=lambda one: one.key)
-        num_reference = len(images) // 3
-        drawn, left = _draw(images[:num_reference], shares.validation, seed)
+        learned, tested = _share_out(images, group_of_key, side_of_group)
+        drawn, left = _draw(learned, shares.validation, seed)
         sides["validation"] += drawn
         sides["reference"] += left
-        sides["test"] += images[num_reference:]
-    return AnomalySplit(item, seed, {side: tuple(records) for side, records in sides.items()})
+        sides["test"] += tested
+    return AnomalySplit(item, seed, {side: tuple(records) for side, records in sides.items()}, apart)
+
+
+def group_siblings(records: Iterable[AnomalyRecord]) -> dict[str, int]:
+    """Of images with a defect: key to the number of the object that they show.
+
+    Raises:
+        ImageDecodeError: one cannot be decoded.
+    """
+    defective = [one for one in records if not one.is_good]
+    return dict(zip((one.key for one in defective), find_siblings([one.image for one in defective]), strict=True))
+
+
+def count_siblings(split: AnomalySplit) -> int:
+    """How many test images with a defect show an object that an image of reference or validation shows too.
+
+    Raises:
+        ImageDecodeError: one cannot be decoded.
+    """
+    learned = [*split.of("reference"), *split.of("validation")]
+    group_of_key = group_siblings([*learned, *split.of("test")])
+    known = {group_of_key[one.key] for one in learned if not one.is_good}
+    return sum(group_of_key[one.key] in known for one in split.of("test") if not one.is_good)
+
+
+def _share_out(
+    images: Sequence[AnomalyRecord], group_of_key: Mapping[str, int], side_of_group: dict[int, Side]
+) -> tuple[list[AnomalyRecord], list[AnomalyRecord]]:
+    """The first third of a defect's images and the others; groups stay whole, and on the side that they are on."""
+    limit = len(images) // 3
+    if not group_of_key:
+        return list(images[:limit]), list(images[limit:])
+    groups: dict[int, list[AnomalyRecord]] = {}
+    for one in images:
+        groups.setdefault(group_of_key[one.key], []).append(one)
+    learned: list[AnomalyRecord] = []
+    tested: list[AnomalyRecord] = []
+    for group, members in groups.items():
+        side = side_of_group.setdefault(group, "reference" if len(learned) < limit else "test")
+        (learned if side == "reference" else tested).extend(members)
+    return learned, tested
 
 
 def _draw(records: Sequence[AnomalyRecord], share: float, seed: int) -> tuple[list[AnomalyRecord], list[AnomalyRecord]]:
@@ -93,46 +143,6 @@ def _draw(records: Sequence[AnomalyRecord], share: float, seed: int) -> tuple[li
     ranked = sorted(records, key=lambda one: hashlib.sha256(f"{seed}\0{one.key}".encode()).digest())
     drawn = {one.key for one in ranked[: max(num, 0)]}
     return [one for one in records if one.key in drawn], [one for one in records if one.key not in drawn]
-
-
-class _SplitFile(msgspec.Struct, forbid_unknown_fields=True):
-    """A split on disk: the files of each side, by their paths from the item's folder on."""
-
-    protocol: Literal["AnomalyDiffusion"]
-    item: str
-    seed: int
-    sides: dict[Side, list[str]]
-
-
-def save_split(split: AnomalySplit, path: Path) -> None:
-    """Record a split as JSON."""
-    sides: dict[Side, list[str]] = {side: [one.key for one in records] for side, records in split.sides.items()}
-    content = msgspec.json.encode(_SplitFile(PROTOCOL, split.item, split.seed, sides))
-    write_atomically(path, msgspec.json.format(content, indent=1) + b"\n")
-
-
-def load_split(path: Path, dataset: AnomalyDataset) -> AnomalySplit:
-    """Read a recorded split.
-
-    Raises:
-        DatasetError: not a split, one that names an image twice, or one of another data set: it names an image that
-            is not there. Images that it does not name are on no side.
-    """
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=_SplitFile)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise DatasetError(f"{str(path)!r} is not a recorded split: {exc}. Make the split again.") from exc
-    record_of_key = {one.key: one for one in dataset.of_item(content.item)}
-    sides: dict[Side, tuple[AnomalyRecord, ...]] = {}
-    for side in get_args(Side):
-        keys = content.sides.get(side, [])
-        if unknown := [key for key in keys if key not in record_of_key]:
-            raise DatasetError(
-                f"{str(path)!r}: {unknown[0]!r} is on two sides, or not in {str(dataset.root)!r}; expected the data "
-                "set that was split. Give that one, or make the split again."
-            )
-        sides[side] = tuple(record_of_key.pop(key) for key in dict.fromkeys(keys))
-    return AnomalySplit(content.item, content.seed, sides)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from maskwright.data.anomaly_records import AnomalyRecord, read_defect_mask
-from maskwright.data.anomaly_splits import load_split
+from maskwright.data.anomaly_split_files import load_split
 from maskwright.data.images import read_image
 from maskwright.data.masks import mask_to_bbox
 from maskwright.data.mvtec import load_anomalies

@@ -18,7 +18,8 @@ from typing import Literal, Protocol
 import orjson
 
 from ..data.anomaly_records import AnomalyRecord
-from ..data.anomaly_splits import AnomalySplit, LeakGuard, load_split
+from ..data.anomaly_split_files import load_split
+from ..data.anomaly_splits import AnomalySplit, LeakGuard
 from ..data.files import write_atomically
 from ..data.mvtec import load_anomalies
 from ..errors import DatasetError, RunFolderError

@@ -13,7 +13,7 @@ import numpy as np
 from ..configs.anomaly_agent import AnomalyAgentSettings
 from ..configs.recipe import Recipe
 from ..data.anomaly_records import AnomalyDataset, AnomalyRecord, read_defect_mask
-from ..data.anomaly_splits import AnomalySplit, LeakGuard, Side, SplitShares, split_anomalies
+from ..data.anomaly_splits import AnomalySplit, LeakGuard, Side, SplitShares, count_siblings, split_anomalies
 from ..data.images import read_image
 from ..data.mvtec import load_anomalies
 from ..data.records import Findings, ImageRGB
@@ -76,8 +76,16 @@ def open_anomalies(recipe: Recipe) -> AnomalySource:
     if len(dataset.items) > 1:
         raise RecipeError(f"{recipe.data.path}: has the items {', '.join(dataset.items)}; name one with --item")
     [item] = dataset.items
-    shares = SplitShares(**settings.splits.model_dump())
-    split = keep_usable(split_anomalies(dataset, item, shares=shares, seed=recipe.plan.seed), dataset.findings)
+    shares = SplitShares(**settings.splits.model_dump(exclude={"apart"}))
+    whole = split_anomalies(dataset, item, shares=shares, seed=recipe.plan.seed, apart=settings.splits.apart)
+    split = keep_usable(whole, dataset.findings)
+    if num_shared := count_siblings(split):
+        dataset.findings.add(
+            "object_on_two_sides",
+            f"{num_shared} test images show an object that a reference shows too, so whoever learns from references "
+            "knows them; with agents.anomaly_agent.splits.apart=true they stay together",
+            num_shared,
+        )
     defects = choose_defects(settings, dataset.defects(item))
     return AnomalySource(dataset, split, LeakGuard.of(split.of("test")), defects)
 

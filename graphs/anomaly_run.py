@@ -19,7 +19,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from ..configs.recipe import Recipe
-from ..data.anomaly_splits import save_split
+from ..data.anomaly_split_files import save_split
 from ..data.files import remove_partials
 from ..memory.artifacts import ArtifactStore
 from ..memory.entries import FINISHED, WorkItem

@@ -13,13 +13,12 @@ import pytest
 from anomaly_folders import picture, write_item, write_picture
 from PIL import Image
 
+from maskwright.data.anomaly_split_files import load_split, save_split
 from maskwright.data.anomaly_splits import (
     AnomalySplit,
     LeakGuard,
     SplitShares,
     drop_test_copies,
-    load_split,
-    save_split,
     split_anomalies,
 )
 from maskwright.data.images import read_image

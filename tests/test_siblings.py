@@ -1,0 +1,89 @@
+"""Photographs of one object are found whatever the light; others are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from anomaly_folders import write_item, write_picture
+
+from maskwright.data.anomaly_records import AnomalyRecord
+from maskwright.data.anomaly_splits import AnomalySplit, SplitShares, count_siblings, split_anomalies
+from maskwright.data.mvtec import load_anomalies
+from maskwright.data.records import ImageRGB
+from maskwright.data.siblings import correlation, find_siblings, sketch
+
+SHARES = SplitShares(validation=0, normal_validation=0, normal_test=0.3)
+
+
+def surface(seed: int) -> ImageRGB:
+    """(48, 64, 3): a texture of its own for each seed."""
+    rng = np.random.default_rng(seed)
+    blurred = cv2.GaussianBlur(rng.normal(0, 1, (48, 64)).astype(np.float32), (0, 0), 2)
+    grey = np.clip(120 + 60 * blurred / blurred.std(), 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def relit(rgb: ImageRGB) -> ImageRGB:
+    """Half as bright, and darker to the right."""
+    return np.rint(rgb * np.linspace(0.7, 0.3, rgb.shape[1])[None, :, None] + 4).astype(np.uint8)
+
+
+def moved(rgb: ImageRGB) -> ImageRGB:
+    return np.roll(rgb, (1, -2), axis=(0, 1))
+
+
+def cropped(rgb: ImageRGB) -> ImageRGB:
+    return np.ascontiguousarray(rgb[1:-1, 1:-2])
+
+
+@pytest.mark.parametrize("change", [relit, moved, cropped], ids=lambda change: str(change.__name__))
+def test_one_object_is_found_again(change: object) -> None:
+    assert callable(change)
+    own = surface(0)
+    assert correlation(sketch(own), sketch(change(own))) > 0.6
+    assert correlation(sketch(own), sketch(change(surface(1)))) < 0.4
+
+
+def test_a_blank_picture_is_like_nothing() -> None:
+    blank = np.full((48, 64, 3), 90, np.uint8)
+    assert correlation(sketch(blank), sketch(blank)) == correlation(sketch(blank), sketch(surface(0))) == 0
+
+
+def write_tiles(folder: Path) -> Path:
+    """Six surfaces, each photographed thrice; names tell nothing of which is which."""
+    item = write_item(folder, num_good=4, defects={"Riß": 18})
+    for number in range(18):
+        surface_rgb, light = surface(number % 6), (lambda rgb: rgb, relit, moved)[number // 6]
+        write_picture(item / "test" / "Riß" / f"{number:03d}.png", light(surface_rgb))
+    return item
+
+
+def split_of(item: Path, *, apart: bool) -> AnomalySplit:
+    return split_anomalies(load_anomalies(item), item.name, shares=SHARES, seed=0, apart=apart)
+
+
+def objects(records: tuple[AnomalyRecord, ...]) -> set[int]:
+    return {int(one.name) % 6 for one in records if not one.is_good}
+
+
+def test_groups_are_the_objects(tmp_path: Path) -> None:
+    records = [one for one in load_anomalies(write_tiles(tmp_path)).records if not one.is_good]
+    groups = find_siblings([one.image for one in records])
+    assert groups == [int(one.name) % 6 for one in records]
+    assert find_siblings([]) == []
+
+
+def test_the_protocol_lets_objects_stand_on_both_sides(tmp_path: Path) -> None:
+    split = split_of(write_tiles(tmp_path), apart=False)
+    assert len(split.of("reference")) == 6
+    assert count_siblings(split) == 12
+
+
+def test_apart_an_object_is_on_one_side(tmp_path: Path) -> None:
+    split = split_of(write_tiles(tmp_path), apart=True)
+    assert (len(split.of("reference")), count_siblings(split)) == (6, 0)
+    assert not objects(split.of("reference")) & objects(split.of("test"))
+    assert len(split.of("test", "Riß")) == 12
