@@ -50,6 +50,7 @@ class DataFormat(StrEnum):
     yolo = "yolo"
     lvis = "lvis"
     voc = "voc"
+    mvtec = "mvtec"
 
 
 class TargetFormat(StrEnum):

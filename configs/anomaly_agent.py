@@ -54,6 +54,9 @@ class AnomalyAgentSettings(DefectPainterSettings):
     sam: SamSettings | None = Field(None, description="settings of `masks: sam`")
     max_changed_outside: Ratio = Field(0.001, description="most share of the pixels outside the mask that may change")
     tolerance_levels: int = Field(0, ge=0, le=64, description="change, of 255, that does not count there")
+    instances: bool = Field(
+        True, description="write RUN/dataset/FORMAT for each of export.formats too: your images, the samples in train"
+    )
     anomaly_diffusion: Literal["PNG", "JPEG"] | None = Field(
         None,
         description="write RUN/dataset/anomaly_diffusion/ITEM/DEFECT/{ori,image,mask}/ too, in this format; PNG is "

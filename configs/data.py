@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DataFormat = Literal["auto", "coco", "yolo", "lvis", "voc"]
+DataFormat = Literal["auto", "coco", "yolo", "lvis", "voc", "mvtec"]
 
 
 class DataSettings(BaseModel):

@@ -43,7 +43,8 @@ def load_dataset(path: Path, format: str = "auto", *, images: Path | None = None
     """Read a data set.
 
     Args:
-        path: its folder, or its annotation file: COCO or LVIS JSON, or YOLO's data.yaml.
+        path: its folder, or its annotation file: COCO or LVIS JSON, or YOLO's data.yaml. Of an anomaly data set (MVTec
+            AD, VisA, plain folders) one item's.
         format: one of `FORMATS`, or "auto".
         images: the folder that COCO's or LVIS's file names start from, where it cannot be guessed.
 
@@ -115,10 +116,14 @@ def detect_format(path: Path) -> str:
         return "voc"
     files = _annotation_files(path)
     if not files:
+        from .defect_instances import item_folders
+
+        if item_folders(path):
+            return "mvtec"
         raise DatasetError(
             f"{str(path)!r} is no data set that we know; looked for {', '.join(_JSON_GLOBS)} (COCO, LVIS), "
-            "data.yaml (YOLO), JPEGImages with SegmentationObject (VOC). Give the folder that holds one of these, "
-            "or the annotation file itself."
+            "data.yaml (YOLO), JPEGImages with SegmentationObject (VOC), train/good (MVTec AD). Give the folder that "
+            "holds one of these, or the annotation file itself."
         )
     head = read_json(files[0], _JsonHead)
     return "lvis" if any(category.synset is not None for category in head.categories) else "coco"
@@ -212,6 +217,13 @@ def _load_voc(path: Path, images: Path | None) -> Dataset:
     return load_voc(path)
 
 
+def _load_mvtec(path: Path, images: Path | None) -> Dataset:
+    _refuse_images(images)
+    from .defect_instances import load_defects
+
+    return load_defects(path)
+
+
 def _refuse_images(images: Path | None) -> None:
     if images is not None:
         raise DatasetError(f"an image folder ({str(images)!r}) can be given for COCO and LVIS only; leave it out.")
@@ -222,4 +234,5 @@ FORMATS: Mapping[str, Callable[[Path, Path | None], Dataset]] = {
     "lvis": partial(_load_json_family, "lvis"),
     "yolo": _load_yolo,
     "voc": _load_voc,
+    "mvtec": _load_mvtec,
 }

@@ -27,6 +27,7 @@ from ..memory.ledger import Ledger
 from .anomaly_agent import AnomalyGraph, build_anomaly_agent_graph
 from .anomaly_crew import AnomalyCrew
 from .anomaly_data import AnomalySource
+from .anomaly_instances import export_instances
 from .anomaly_outputs import export_samples, finish_anomalies
 from .anomaly_state import AnomalyResult, AnomalyRunState
 from .costs import Ledgered
@@ -170,13 +171,17 @@ def route_wave(state: AnomalyRunState) -> Literal["more", "finished", "stopped",
 
 
 def export(state: AnomalyRunState, runtime: Services) -> NoUpdate:
-    """Write the samples with the normal images, as MVTec AD is laid out."""
+    """Write the samples with the normal images as MVTec AD is laid out, and as instances for a detector."""
     services = runtime.context
     with services.record.timed("export"):
         services.progress.start("export", services.accepted.total())
         export_samples(
             services.folder, services.source, accepted_results(services), services.artifacts, services.crew.settings
         )
+        if services.crew.settings.instances:
+            data = Path(str(services.recipe.data.path))
+            wanted = services.recipe.export
+            export_instances(services.folder, data, services.source.item, wanted.formats, originals=wanted.originals)
         services.progress.advance("export", count=services.accepted.total())
     return {}
 

@@ -13,6 +13,7 @@ from PIL import Image
 from maskwright import cli
 from maskwright.data.anomaly_records import read_defect_mask
 from maskwright.data.images import read_image
+from maskwright.data.load import load_dataset
 from maskwright.data.mvtec import load_anomalies
 from maskwright.errors import DatasetError, RecipeError, RunFolderError
 from maskwright.graphs.anomaly_run import build_anomaly_run_graph
@@ -77,6 +78,8 @@ def test_samples_in_mvtecs_layout_with_exact_masks(root: Path, tmp_path: Path) -
     lines = (outcome.folder / "dataset" / "provenance.jsonl").read_bytes().splitlines()
     assert [orjson.loads(line)["defect"] for line in lines] == ["hole"] * 3
     assert "3 made defects on plate" in (outcome.folder / "report.html").read_text(encoding="utf-8")
+    detectable = load_dataset(outcome.folder / "dataset" / "yolo")
+    assert sum(image.split == "train" and "anomaly" in image.file_name for image in detectable.images) == 3
     trajectory = orjson.loads((outcome.folder / "trajectories.jsonl").read_bytes().splitlines()[0])
     assert trajectory["messages"][0]["role"] == "user"
 

@@ -143,7 +143,7 @@ def test_yaml_file_is_yolo(tmp_path: Path) -> None:
 
 
 def test_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="'kitti'; known: coco, lvis, voc, yolo"):
+    with pytest.raises(DatasetError, match="'kitti'; known: coco, lvis, mvtec, voc, yolo"):
         load_dataset(tmp_path, "kitti")
 
 
@@ -194,7 +194,7 @@ def test_unsafe_name_is_refused_before_anything_is_opened(tmp_path: Path, name: 
 
 
 def test_formats_are_the_promised_ones() -> None:
-    assert sorted(FORMATS) == ["coco", "lvis", "voc", "yolo"]
+    assert sorted(FORMATS) == ["coco", "lvis", "mvtec", "voc", "yolo"]
 
 
 @pytest.mark.skipif("MASKWRIGHT_DATA" not in os.environ, reason="set MASKWRIGHT_DATA to the folder of real data sets")

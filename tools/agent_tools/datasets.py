@@ -18,7 +18,7 @@ from .base import ToolInput, ToolResult
 from .workspace import Workspace
 
 FormatName = Literal["coco", "lvis", "voc", "yolo"]
-ReadAs = Annotated[Literal["auto"] | FormatName, Field(description="what it is; auto finds out")]
+ReadAs = Annotated[Literal["auto", "mvtec"] | FormatName, Field(description="what it is; auto finds out")]
 MAX_CLASSES = 50
 """Most classes that an answer lists; LVIS has 1203."""
 
