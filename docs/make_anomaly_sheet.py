@@ -1,6 +1,6 @@
 """Draws a run's made-up defects, a row each, with real ones of the reference third in the row below.
 
-python docs/make_anomaly_sheet.py RUN --data PATH docs/anomaly.png
+python docs/make_anomaly_sheet.py RUN --data PATH docs/anomaly.jpg
 
 RUN is a folder of `maskwright run anomaly`, PATH the data set that it was made of. A row has as many of the one as of
 the other, evenly taken from all; test images are not shown, since whoever looks learns from them too.
@@ -52,7 +52,7 @@ def main() -> None:
         shown += count
         for label, records in zip(("made up", "real"), pair, strict=True):
             rows.append(_row(_evenly(records, count), f"{defect}: {label}", arguments.columns))
-    Image.fromarray(np.vstack(rows)).save(arguments.out)
+    Image.fromarray(np.vstack(rows)).save(arguments.out, quality=90)
     print(f"{shown} made-up defects beside {shown} real ones: {arguments.out}")
 
 

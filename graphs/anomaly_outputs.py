@@ -132,7 +132,7 @@ def finish_anomalies(
         "painter": settings.painter,
         "judges": [recipe.llm.judge.model] if recipe.llm.judge else [],
         "findings": source.findings.as_json(),
-        "hints": _hints(record.folder, source, short, endings, status, spent),
+        "hints": _hints(record.folder, recipe, source, short, endings, status, spent),
     }
     record.write(status, content)
     with breaking_the_run(record.folder):
@@ -145,9 +145,17 @@ def _counts(value: object) -> dict[str, int]:
 
 
 def _hints(
-    folder: Path, source: AnomalySource, short: list[str], endings: Mapping[str, int], status: Status, spent: str
+    folder: Path,
+    recipe: Recipe,
+    source: AnomalySource,
+    short: list[str],
+    endings: Mapping[str, int],
+    status: Status,
+    spent: str,
 ) -> list[str]:
-    found = [f"{count} {kind}: {source.findings.examples[kind][0]}" for kind, count in source.findings.counts.items()]
+    found = []
+    if kinds := source.findings.counts:
+        found.append(f"The data set has {', '.join(kinds)}: run.json names them under findings.")
     if status == "interrupted":
         found.append("The run was interrupted; the same command goes on where it stopped.")
     if spent:
@@ -160,5 +168,7 @@ def _hints(
             "it more with `maskwright knowledge add`."
         )
     if endings.get("accepted"):
-        found.append(f"The samples lie in {folder / 'dataset' / 'mvtec' / source.item}.")
+        samples = folder / "dataset" / "mvtec" / source.item
+        worth = f"maskwright evaluate anomaly {folder} --data {recipe.data.path}"
+        found.append(f"The samples lie in {samples}. What they are worth: {worth}")
     return found

@@ -158,6 +158,8 @@ def test_a_run_says_what_it_guesses_and_left_out_before_it_paints(
     }
     for wanted in ("no note names 'Zwölfling', so its looks are guessed", "000_mask.png' is empty", "good/002.png"):
         assert any(wanted in line for line in said), said
-        assert any(wanted in hint for hint in outcome.content["hints"])  # type: ignore[union-attr, attr-defined]
+        assert any(wanted in example for found in findings.values() for example in found["examples"])
+    hints = str(outcome.content["hints"])
+    assert all(kind in hints for kind in findings)
     exported = sorted(path.name for path in (outcome.folder / "dataset/mvtec/Blech/train/good").iterdir())
     assert len(exported) == len(orjson.loads((outcome.folder / "split.json").read_bytes())["sides"]["normal"])
