@@ -146,7 +146,7 @@ def _show_detection(summary: DetectionSummary) -> None:
 
     table = _table("trained on", *(name.replace("_", " ") for name in FIGURES), "seeds")
     for one in summary.arms:
-        cells = [f"{one.means[name]:.3f} ± {one.deviations[name]:.3f}" for name in FIGURES]
+        cells = [_spread(one.means[name], one.deviations[name], one.num_seeds) for name in FIGURES]
         table.add_row(one.arm, *cells, str(one.num_seeds))
     _show(f"Detection, checkpoints chosen by {summary.chosen_by}", table)
 
@@ -160,7 +160,7 @@ def _show_generation(summary: GenerationSummary) -> None:
 
 def _show_classification(summary: ClassificationSummary) -> None:
     table = _table("trained on", "accuracy", "defects", "seeds")
-    accuracy = f"{summary.mean:.3f} ± {summary.deviation:.3f}"
+    accuracy = _spread(summary.mean, summary.deviation, summary.num_seeds)
     table.add_row("ours", accuracy, str(summary.num_defects), str(summary.num_seeds))
     _show(f"Classification, ResNet34 from {summary.began_with}, epochs chosen by {summary.chosen_by}", table)
 
@@ -169,6 +169,11 @@ def _show(heading: str, table: Table) -> None:
     """A title of Rich's would wrap at the table's width."""
     console.print(heading, highlight=False)
     console.print(table)
+
+
+def _spread(mean: float, deviation: float, num_seeds: int) -> str:
+    """One seed has no deviation; short, so that a table fits a terminal of 80 columns."""
+    return f"{mean:.3f}±{deviation:.3f}" if num_seeds > 1 else f"{mean:.3f}"
 
 
 def _distance(scores: GenerationScores) -> str:
