@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NotRequired, Protocol, TypedDict
@@ -74,7 +74,8 @@ class Trained:
     seconds: float
     """Over all calls, where a killed training went on."""
     curve: Sequence[Mapping[str, float]]
-    """One row an epoch: the trainer's own losses and figures, by its names."""
+    """One row a round, which is an epoch, or a hundredth of a training given in steps: `step`, `epoch`, `seconds`, and
+    the trainer's own losses and rates, by its names."""
 
 
 class Detector(Protocol):
@@ -88,11 +89,19 @@ class Detector(Protocol):
         """Version of the library."""
         ...
 
-    def train(self, data_yaml: Path, training: DetectorTraining, folder: Path) -> Trained:
+    def train(
+        self,
+        data_yaml: Path,
+        training: DetectorTraining,
+        folder: Path,
+        *,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Trained:
         """Train; a killed call goes on at its last epoch, a finished one only answers.
 
         Args:
             folder: of this training alone; another training's is refused.
+            on_step: is told the steps done so far.
 
         Raises:
             MissingDependencyError: the library is not installed.
