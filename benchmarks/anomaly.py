@@ -1,8 +1,8 @@
 """What are made-up defects worth? One network for all defects of an item, trained on seven sources, on real test ones.
 
 a  DRAEM's Perlin recipe on the normal images      e  the reference third alone
-b  CutPaste on the normal images                   f  half reference, half (d)
-c  the anomaly agent without its loop              g  half reference, half (a)
+b  CutPaste on the normal images                   f  reference and (d)
+c  the anomaly agent without its loop              g  reference and (a)
 d  the anomaly agent
 
 (a) to (d) see no real defect anywhere. All arms have the same network, steps, normal images and augmentation; the
@@ -88,7 +88,8 @@ class Bench:
     size_px: int
     workers: int
     out: Path
-    apart: bool = False
+    reference_share: float = 0.5
+    """Of the defects in (f) and (g)."""
     develops: bool = False
     """Measure on the reference third in place of the test side, for whoever changes a recipe."""
     reports: dict[str, list[PoolReport]] = field(default_factory=dict)
@@ -133,6 +134,9 @@ class Bench:
     def reference(self) -> DefectSampler:
         return FolderSampler(self.reference_records, self.size_px)
 
+    def beside_reference(self, other: DefectSampler) -> DefectSampler:
+        return MixedSampler([(self.reference_share, self.reference()), (1 - self.reference_share, other)])
+
     def source(self, arm: str) -> DefectSampler:
         """Where an arm's defects come from."""
         sources: dict[str, Callable[[], DefectSampler]] = {
@@ -141,8 +145,8 @@ class Bench:
             "c": lambda: self.agent("c"),
             "d": lambda: self.agent("d"),
             "e": self.reference,
-            "f": lambda: MixedSampler([(0.5, self.reference()), (0.5, self.agent("d"))]),
-            "g": lambda: MixedSampler([(0.5, self.reference()), (0.5, PerlinSampler(self.normals))]),
+            "f": lambda: self.beside_reference(self.agent("d")),
+            "g": lambda: self.beside_reference(PerlinSampler(self.normals)),
         }
         return sources[arm]()
 
@@ -151,7 +155,8 @@ class Bench:
         learned = [*self.normal_records, *(self.reference_records if arm in "efg" else ())]
         pool = self.pool_settings(loop=arm != "c")
         made = pool_name(pool, self.normal_records, self.knowledge) if arm in "cdf" else ""
-        return _digest([arm, asdict(training), self.defects, [one.key for one in learned], made])
+        share = self.reference_share if arm in "fg" else None
+        return _digest([arm, asdict(training), self.defects, [one.key for one in learned], made, share])
 
     def result_key(self, arm: str, training: UNetTraining) -> str:
         """16 characters of what decides a result."""
@@ -196,8 +201,17 @@ def open_bench(arguments: argparse.Namespace) -> Bench:
     split = split_anomalies(dataset, item, shares=SHARES, seed=SPLIT_SEED, apart=arguments.apart)
     guard = LeakGuard.of(split.of("test"))
     split = drop_test_copies(split, guard, Findings())
-    chosen = (arguments.samples, arguments.size, arguments.workers, arguments.out, arguments.apart, arguments.develop)
-    return Bench(split, defects, guard, *chosen)
+    return Bench(
+        split,
+        defects,
+        guard,
+        samples=arguments.samples,
+        size_px=arguments.size,
+        workers=arguments.workers,
+        out=arguments.out,
+        reference_share=arguments.share,
+        develops=arguments.develop,
+    )
 
 
 def results_to_table(results: Sequence[Result], title: str) -> Table:
@@ -275,6 +289,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=200, help="accepted samples of each defect in (c) and (d)")
     parser.add_argument("--workers", type=int, default=2, help="items of the agent side by side")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--share", type=float, default=0.5, help="of real defects in (f) and (g)")
     parser.add_argument("--apart", action="store_true", help="keep photographs of one object on one side of the split")
     parser.add_argument("--develop", action="store_true", help="measure on the reference third; arms a to d only")
     parser.add_argument("--out", type=Path, default=Path("runs/anomaly_benchmark"))

@@ -17,6 +17,7 @@ from .agents import AgentsSettings
 from .budget import BudgetSettings
 from .compose import ComposeSettings
 from .data import DataSettings
+from .evaluation import EvaluationSettings
 from .export import ExportSettings
 from .image_agent import OPAQUE_PAINTERS
 from .llm import LLMSettings
@@ -39,9 +40,10 @@ class Recipe(BaseModel):
     memory: MemorySettings = MemorySettings()
     budget: BudgetSettings = Field(default_factory=BudgetSettings)
     export: ExportSettings = ExportSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     def fingerprint(self, dataset_digest: str) -> str:
-        """Hex sha256 of what decides the result: the settings without the budget, and the data set's content.
+        """Hex sha256 of what decides the result: the settings without budget and evaluation, and the data's content.
 
         The data set counts by content, not by the path it was read from.
         """
@@ -52,7 +54,8 @@ class Recipe(BaseModel):
 
     def _unfingerprinted(self) -> dict[str, Any]:
         """What cannot change a result; without a T-Agent the memory neither, nor language models that nobody asks."""
-        without: dict[str, Any] = {"budget": True, "data": {"path", "images", "format"}, "memory": {"path"}}
+        without: dict[str, Any] = {"budget": True, "evaluation": True}
+        without |= {"data": {"path", "images", "format"}, "memory": {"path"}}
         if self.agents.anomaly_agent:
             without["agents"] = {"anomaly_agent": {"count", "max_tries_ratio"}}
         if not self.agents.text_agent:

@@ -1,0 +1,52 @@
+"""The `evaluation` section of a recipe: how a detector is trained with and without the run's product, and measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class MixingSettings(BaseModel):
+    """How synthetic images go into training beside the real ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ratio: float | None = Field(None, gt=0, le=1000, description="most synthetic images for each real one; null: all")
+    max_per_class: int | None = Field(
+        None, ge=1, description="most synthetic instances of a class; images that bring more stay out; null: any number"
+    )
+    curriculum: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the steps with synthetic images, the rest on real ones alone; null: mixed to the end",
+    )
+
+
+class EvaluationSettings(BaseModel):
+    """What `evaluate yolo` trains and measures; nothing of it changes what a run makes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mixing: MixingSettings = MixingSettings()
+    seeds: int = Field(3, ge=1, le=100, description="trainings of each arm, seeded 0, 1, 2, …; a deviation needs two")
+    steps: int = Field(600, ge=1, le=10_000_000, description="optimizer steps of each training, equal in all arms")
+    model: str = Field(
+        "yolo11n-seg.yaml",
+        min_length=1,
+        description="a YAML of ultralytics: from nothing; a .pt file: from its weights",
+    )
+    image_px: Annotated[int, Field(multiple_of=32)] = Field(
+        640, ge=32, le=8192, description="longer side of a picture in training, a multiple of 32"
+    )
+    batch: int = Field(16, ge=1, le=4096, description="pictures a step")
+    split: Literal["val", "test"] = Field(
+        "val", description="the side that is measured, never trained on; test only where you ask for it"
+    )
+    max_bits: int = Field(
+        10, ge=0, le=64, description="most differing bits of 64 in the perceptual hashes of near-duplicates"
+    )
+    min_similarity: float = Field(
+        0.9, ge=-1, le=1, description="least cosine of the features of near-duplicates, which never stand on two sides"
+    )

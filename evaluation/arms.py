@@ -1,0 +1,202 @@
+"""The data sets that detectors are compared on: real alone, with plain copy-paste, and with what a run made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import orjson
+
+from ..configs.compose import ComposeSettings
+from ..configs.evaluation import EvaluationSettings
+from ..configs.recipe import load_recipe
+from ..data.export import WRITERS
+from ..data.files import write_atomically
+from ..data.records import Dataset, Findings, SampleSource
+from ..data.splits import dataset_digest
+from ..errors import DatasetError, RunFolderError
+from ..memory.artifacts import breaking_the_run
+from .arm_files import RealAnd, paste_like, point_val_at_train, share_images, whole_or_absent
+from .copy_paste import CopyPaste
+from .mixing import choose_synthetic
+from .run_product import RunProduct, SyntheticImage, read_product
+
+ArmName = Literal["real", "real + copy-paste", "real + ours"]
+REAL: Final = "real"
+COPY_PASTE: Final = "real + copy-paste"
+OURS: Final = "real + ours"
+FORMATS: Final = ("yolo", "coco")
+"""Of each arm, one folder each."""
+_FOLDERS: Final[Mapping[ArmName, str]] = {REAL: "real", COPY_PASTE: "copy_paste", OURS: "ours"}
+_CLAIM, _TOLD = "arms.sha256", "arm.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of a training."""
+
+    data_yaml: Path
+    share: float
+    """Of the steps; the phases' shares add up to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What a detector is trained on, phase after phase."""
+
+    name: ArmName
+    phases: tuple[Phase, ...]
+    num_synthetic: int
+    """Training images beside the real ones."""
+    instances: Mapping[str, int]
+    """Synthetic or pasted instances by class."""
+    findings: Findings
+
+
+class _ArmFile(msgspec.Struct):
+    """What is noted in an arm's folder once it is whole."""
+
+    num_synthetic: int
+    instances: dict[str, int]
+    counts: dict[str, int]
+    """Of findings."""
+    examples: dict[str, list[str]]
+
+
+def build_arms(
+    run_folder: Path,
+    dataset: Dataset,
+    folder: Path,
+    settings: EvaluationSettings,
+    *,
+    seed: int = 0,
+) -> tuple[Arm, ...]:
+    """Write FOLDER/ARM/yolo and FOLDER/ARM/coco for each arm; a killed call goes on at the first arm that is not whole.
+
+    Val and test lie in each arm with their own bytes. No training looks at them: the key `val` of each data.yaml,
+    without which ultralytics refuses it, names the training images, and nothing may be chosen on it. Every synthetic
+    image of the run that is learned from has a copy-paste image, with as many instances of the same classes. An image
+    is stored once for all arms, where the file system has hard links.
+
+    Args:
+        run_folder: of a run that has exported.
+        dataset: what the run was made from, with the run's own sides; training images may have been left out.
+        folder: of these arms alone.
+        seed: decides what mixing draws and what is pasted.
+
+    Raises:
+        DatasetError: another data set than the run's, one without the measured side, or without a class of the run.
+        RecipeError: mixing leaves no synthetic image, or the run's recipe.yaml cannot be read.
+        RunFolderError: the run has no synthetic image, or `folder` is of other arms.
+        BrokenRunError: the disk is full or not writable.
+    """
+    _refuse_unmeasured(dataset, settings.split)
+    product = read_product(run_folder, dataset)
+    num_real = sum(image.split == "train" for image in dataset.images)
+    chosen = choose_synthetic(product.images, num_real, settings.mixing, seed=seed)
+    compose = load_recipe(str(run_folder / "recipe.yaml")).compose
+    with breaking_the_run(folder):
+        _claim(folder, _fingerprint(dataset, product, chosen, compose, seed))
+        builder = _Builder(dataset, product, chosen, compose, seed, folder)
+        told = {name: builder.build(name) for name in _FOLDERS}
+    return tuple(_to_arm(name, one, folder, settings.mixing.curriculum) for name, one in told.items())
+
+
+def _refuse_unmeasured(dataset: Dataset, split: str) -> None:
+    if split not in dataset.splits:
+        raise DatasetError(
+            f"{str(dataset.root)!r} has no {split!r} to measure on; it has {', '.join(map(repr, dataset.splits))}. Set "
+            "evaluation.split to a side that it has, or make the run with data.val_share=0.2."
+        )
+
+
+def _fingerprint(
+    dataset: Dataset,
+    product: RunProduct,
+    chosen: Sequence[SyntheticImage],
+    compose: ComposeSettings,
+    seed: int,
+) -> str:
+    """Of all that decides the arms' files."""
+    decides = {
+        "data": dataset_digest(dataset),
+        "product": product.digest,
+        "chosen": [one.file_name for one in chosen],
+        "compose": compose.model_dump(mode="json"),
+        "seed": seed,
+    }
+    return hashlib.sha256(orjson.dumps(decides, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _claim(folder: Path, fingerprint: str) -> None:
+    """Take an empty folder, or go on in one that holds these arms."""
+    claim = folder / _CLAIM
+    if claim.is_file():
+        if claim.read_text(encoding="utf-8") != fingerprint:
+            raise RunFolderError(
+                f"{str(folder)!r} holds the arms of another run, data set or mixing; give another folder."
+            )
+        return
+    if folder.is_dir() and (foreign := [path.name for path in folder.iterdir()]):
+        raise RunFolderError(
+            f"{str(folder)!r} holds {min(foreign)!r} and no {_CLAIM}; expected an empty folder. Give another one."
+        )
+    write_atomically(claim, fingerprint.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Writes arms, each whole or not at all."""
+
+    dataset: Dataset
+    product: RunProduct
+    chosen: Sequence[SyntheticImage]
+    compose: ComposeSettings
+    seed: int
+    folder: Path
+
+    def build(self, name: ArmName) -> _ArmFile:
+        target = self.folder / _FOLDERS[name]
+        if target.is_dir():
+            return msgspec.json.decode((target / _TOLD).read_bytes(), type=_ArmFile)
+        findings = Findings()
+        with whole_or_absent(target) as partial:
+            source, instances = self._source(name, partial / "made", findings)
+            place = share_images([self.folder / _FOLDERS[REAL] / "yolo", partial / "yolo"], findings)
+            for form in FORMATS:
+                WRITERS[form](source, partial / form, place, findings=findings)
+            point_val_at_train(partial / "yolo" / "data.yaml")
+            named = {self.dataset.category(key).name: number for key, number in sorted(instances.items())}
+            num_synthetic = 0 if name == REAL else len(self.chosen)
+            told = _ArmFile(num_synthetic, named, findings.counts, findings.examples)
+            write_atomically(partial / _TOLD, msgspec.json.encode(told))
+        return told
+
+    def _source(self, name: ArmName, made: Path, findings: Findings) -> tuple[SampleSource, Counter[int]]:
+        """What the arm holds, and its synthetic instances by category id.
+
+        Args:
+            made: folder for images that are made for it.
+        """
+        if name == REAL:
+            return self.dataset, Counter()
+        if name == OURS:
+            instances = sum((Counter(one.instances) for one in self.chosen), Counter[int]())
+            return RealAnd(self.dataset, lambda: self.product.samples(self.chosen)), instances
+        onto_empty = self.product.makes_defects
+        maker = CopyPaste(self.dataset, self.compose, seed=self.seed, onto_empty=onto_empty, findings=findings)
+        pasted, instances = paste_like(self.chosen, maker, made, self.dataset, self.compose.jpeg_quality)
+        return RealAnd(self.dataset, pasted.samples), instances
+
+
+def _to_arm(name: ArmName, told: _ArmFile, folder: Path, curriculum: float | None) -> Arm:
+    own, real = (folder / _FOLDERS[each] / "yolo" / "data.yaml" for each in (name, REAL))
+    phases: tuple[Phase, ...] = (Phase(own, 1.0),)
+    if curriculum is not None and name != REAL:
+        phases = (Phase(own, curriculum), Phase(real, 1 - curriculum))
+    return Arm(name, phases, told.num_synthetic, told.instances, Findings(told.counts, told.examples))

@@ -1,0 +1,53 @@
+"""Which of a run's images are learned from beside the real ones, and for how long."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+from ..configs.evaluation import MixingSettings
+from ..errors import RecipeError
+from .run_product import SyntheticImage
+
+
+def choose_synthetic(
+    images: Sequence[SyntheticImage], num_real: int, mixing: MixingSettings, *, seed: int
+) -> tuple[SyntheticImage, ...]:
+    """Draw synthetic images up to `mixing.ratio`, past those that would lift a class over `mixing.max_per_class`.
+
+    The draw depends on the images' names and the seed alone. What a lower ratio chooses, a higher one chooses too, so
+    that a curve over ratios compares like with like.
+
+    Args:
+        num_real: real training images.
+
+    Returns:
+        In the order given.
+
+    Raises:
+        RecipeError: not one image is left.
+    """
+    most = len(images) if mixing.ratio is None else round(mixing.ratio * num_real)
+    chosen: set[str] = set()
+    totals: Counter[int] = Counter()
+    for one in sorted(images, key=lambda image: _draw(image.file_name, seed)):
+        if len(chosen) >= most:
+            break
+        if _fits(totals, one, mixing.max_per_class):
+            totals.update(one.instances)
+            chosen.add(one.file_name)
+    if not chosen:
+        raise RecipeError(
+            f"evaluation.mixing (ratio {mixing.ratio!r}, max_per_class {mixing.max_per_class!r}) leaves none of "
+            f"{len(images)} synthetic images beside {num_real} real ones; expected some. Raise it, or set it to null."
+        )
+    return tuple(one for one in images if one.file_name in chosen)
+
+
+def _fits(totals: Counter[int], image: SyntheticImage, most: int | None) -> bool:
+    return most is None or all(totals[key] + number <= most for key, number in image.instances.items())
+
+
+def _draw(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode()).digest()

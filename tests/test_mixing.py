@@ -1,0 +1,73 @@
+"""Which synthetic images are mixed in, and the settings that say so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+from arm_helpers import BOLT, NUT
+
+from maskwright.configs.evaluation import MixingSettings
+from maskwright.configs.recipe import load_recipe
+from maskwright.errors import RecipeError
+from maskwright.evaluation.mixing import choose_synthetic
+from maskwright.evaluation.run_product import SyntheticImage
+
+SCENES = [SyntheticImage(f"scene-{i}.jpg", i, {BOLT: 2} if i % 2 else {BOLT: 1, NUT: 1}) for i in range(20)]
+
+
+def choose(seed: int = 0, **settings: float | int | None) -> list[str]:
+    chosen = choose_synthetic(SCENES, 10, MixingSettings.model_validate(settings), seed=seed)
+    return [one.file_name for one in chosen]
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [({}, 20), ({"ratio": 0.5}, 5), ({"ratio": 1}, 10), ({"ratio": 7}, 20), ({"ratio": 0.5, "max_per_class": 99}, 5)],
+    ids=["all", "half", "as many", "more than there are", "with room"],
+)
+def test_the_ratio_counts_images_for_each_real_one(settings: Mapping[str, float], count: int) -> None:
+    chosen = choose(**settings)
+    assert len(chosen) == count
+    assert chosen == [one.file_name for one in SCENES if one.file_name in chosen]
+
+
+def test_a_higher_ratio_keeps_what_a_lower_one_chose() -> None:
+    assert set(choose(ratio=0.3)) < set(choose(ratio=0.8)) < set(choose())
+    assert choose(ratio=0.5) == choose(ratio=0.5)
+    assert choose(ratio=0.5) != choose(ratio=0.5, seed=1)
+    reversed_too = choose_synthetic(SCENES[::-1], 10, MixingSettings(ratio=0.5), seed=0)
+    assert [one.file_name for one in reversed_too][::-1] == choose(ratio=0.5)
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 30])
+def test_no_class_gets_more_than_its_cap(most: int) -> None:
+    names = choose(max_per_class=most)
+    totals = sum((Counter(one.instances) for one in SCENES if one.file_name in names), Counter[int]())
+    assert totals[BOLT] == min(most, 30)
+    assert totals[NUT] <= most
+
+
+def test_nothing_left_to_mix_in_is_an_error() -> None:
+    with pytest.raises(RecipeError, match=r"ratio 0\.01, .* leaves none of 20 synthetic images beside 10 real"):
+        choose(ratio=0.01)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("mixing.ratio=0", "mixing.max_per_class=0", "mixing.curriculum=1", "seeds=0", "steps=0", "image_px=100"),
+        *("batch=0", "split=train", "max_bits=65", "min_similarity=1.1", "model=''", "epochs=3"),
+    ],
+)
+def test_settings_have_bounds(override: str) -> None:
+    with pytest.raises(RecipeError, match=f"evaluation\\.{override.split('=')[0]}"):
+        load_recipe("instances", [f"evaluation.{override}"])
+
+
+@pytest.mark.parametrize("recipe", ["instances", "instada", "anomaly"])
+def test_evaluation_is_no_part_of_a_run_s_fingerprint(recipe: str) -> None:
+    changed = load_recipe(recipe, ["evaluation.steps=7", "evaluation.mixing.ratio=2"])
+    assert changed.evaluation.mixing.ratio == 2
+    assert changed.fingerprint("data") == load_recipe(recipe).fingerprint("data")
