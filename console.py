@@ -342,10 +342,10 @@ def show_models(models: Iterable[Model]) -> None:
 def show_remembered_classes(summaries: Sequence[ClassSummary]) -> None:
     """One row a class."""
     table = Table(title="Prompt memory", title_justify="left")
-    for name in ("class", "prompts", "painted", "kept", "best prompt"):
-        table.add_column(name, justify="right" if name in ("prompts", "painted", "kept") else "left")
+    for name in ("class", "prompts", "painted", "kept", "retired", "best prompt"):
+        table.add_column(name, justify="left" if name in ("class", "best prompt") else "right")
     for summary in summaries:
-        counts = (summary.num_prompts, summary.num_painted, summary.num_kept)
+        counts = (summary.num_prompts, summary.num_painted, summary.num_kept, summary.num_retired)
         table.add_row(*map(escape, (summary.category, *map(str, counts), summary.best.prompt)))
     console.print(table)
 

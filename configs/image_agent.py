@@ -48,6 +48,9 @@ class SourceSettings(BaseModel):
     retire_after: int = Field(
         3, ge=1, description="items in a row without an accepted image after which a source is left for another"
     )
+    retired: tuple[int, ...] = Field(
+        (), description="ids of training annotations that no new item starts from; `--loop` sets it"
+    )
 
 
 class ImageAgentSettings(MaskerSettings):

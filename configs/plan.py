@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,9 @@ class PlanSettings(BaseModel):
         0.001, gt=0, le=1, description="t of the repeat factor max(1, sqrt(t / image share)); LVIS uses 0.001"
     )
     frequency: FrequencySettings = FrequencySettings()
+    extra: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="new instances of a class above its quota, by name; `--loop` sets it by gains"
+    )
     max_per_class: int | None = Field(None, ge=0, description="most new instances of one class")
     classes: tuple[str, ...] | None = Field(None, description="only these classes; null means all")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random in the run")

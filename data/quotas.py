@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +49,7 @@ def plan_quotas(
     at_least: int,
     repeat_threshold: float,
     at_least_by_frequency: Mapping[Frequency, int],
+    extra: Mapping[str, int] | None = None,
     max_per_class: int | None = None,
     classes: Sequence[str] | None = None,
 ) -> list[ClassQuota]:
@@ -58,10 +59,14 @@ def plan_quotas(
     class's group; `repeat_factor` asks for (r - 1) times the class's
     instances, so that a class is seen as often as LVIS's resampling would show it.
 
+    Args:
+        extra: instances above that, by class name; `max_per_class` bounds them too.
+
     Raises:
-        RecipeError: a name in `classes` is no category of the data set.
+        RecipeError: a name in `classes` or `extra` is no category of the data set.
     """
-    _refuse_unknown_classes(dataset, classes)
+    _refuse_unknown_classes(dataset, "plan.classes", classes or ())
+    _refuse_unknown_classes(dataset, "plan.extra", extra or ())
     num_train_images = sum(image.split == "train" for image in dataset.images)
     quotas = []
     for category, (num_instances, num_images) in zip(dataset.categories, count_train(dataset), strict=True):
@@ -74,7 +79,8 @@ def plan_quotas(
             "frequency": at_least_by_frequency[group] - num_instances,
         }[by]
         wanted = classes is None or category.name in classes
-        num_new = min(max(0, missing), math.inf if max_per_class is None else max_per_class) if wanted else 0
+        asked = max(0, missing) + (extra or {}).get(category.name, 0)
+        num_new = min(asked, math.inf if max_per_class is None else max_per_class) if wanted else 0
         quotas.append(ClassQuota(category, num_instances, num_images, factor, group, int(num_new)))
     return quotas
 
@@ -93,11 +99,11 @@ def count_train(dataset: Dataset) -> list[tuple[int, int]]:
     return [(by_instances.get(c.category_id, 0), by_images.get(c.category_id, 0)) for c in dataset.categories]
 
 
-def _refuse_unknown_classes(dataset: Dataset, classes: Sequence[str] | None) -> None:
+def _refuse_unknown_classes(dataset: Dataset, setting: str, classes: Iterable[str]) -> None:
     known = {category.name for category in dataset.categories}
-    unknown = sorted(set(classes or ()) - known)
+    unknown = sorted(set(classes) - known)
     if unknown:
         raise RecipeError(
-            f"plan.classes names {', '.join(map(repr, unknown))}, which the data set does not have; "
+            f"{setting} names {', '.join(map(repr, unknown))}, which the data set does not have; "
             f"it has {', '.join(sorted(known))}"
         )

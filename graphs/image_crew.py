@@ -39,6 +39,8 @@ class ImageCrew:
     sources: Sources
     source_rows: Mapping[int, Sequence[int]]
     """Rows that a class's items may start from, the best first, by category id."""
+    retired_rows: frozenset[int] = frozenset()
+    """Rows that none may start from, beside those that the pool retires."""
     writer: PromptWriter | None
     captioner: Captioner | None
     artifacts: Artifacts
@@ -76,7 +78,7 @@ class ImageCrew:
 
     def _choose_source(self, item: WorkItem, pool: Pool) -> int | None:
         class_id = item["category_id"]
-        retired = pool.retired(class_id, self.settings.sources.retire_after)
+        retired = pool.retired(class_id, self.settings.sources.retire_after) | self.retired_rows
         return choose_source(item["source_row"], self.source_rows.get(class_id, ()), retired, item["slot"])
 
     def _make_item(self, graph: ImageAgentGraph, item: WorkItem, services: ImageAgentServices) -> ItemResult:

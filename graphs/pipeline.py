@@ -27,6 +27,7 @@ from .checkup import embedded_models
 from .choosing import choose_backends
 from .composition import SceneServices
 from .crews import Crew
+from .earlier import take_over
 from .executor import ThreadExecutor
 from .pool import Pool
 from .record import RunRecord, read_run_json
@@ -123,6 +124,7 @@ def run_recipe(
     seed: int | None = None,
     limit: int | None = None,
     resume: Resume = "if_possible",
+    earlier: Path | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> RunOutcome:
@@ -132,6 +134,7 @@ def run_recipe(
         out: run folder; default runs/RECIPE-N, the last one if it is this run unfinished, else the next number.
         resume: `if_possible` goes on with a run of the same fingerprint, `never` wants a fresh folder,
             `always` wants one to go on with.
+        earlier: a finished run of the same data and a plan that this one's extends; what it made is made already.
         stop: set it, and the run finishes what is in flight and returns.
 
     Raises:
@@ -161,13 +164,15 @@ def run_recipe(
     if complete is not None:
         return RunOutcome(folder, EXIT_CODES["done"], complete)
     _check_disk(folder, prepared)
-    record = RunRecord(folder, name, fingerprint)
+    record = RunRecord(folder, name, fingerprint, earlier)
     services = build_services(prepared, record, progress or Silent(), stop or threading.Event())
     rejudging = read_rejudging(folder)
     record.write("running", rejudging)  # first of all: it makes the folder ours
     write_or_stop(folder / "recipe.yaml", prepared.recipe.to_yaml().encode())
     if rejudging:
         judge_again(services)
+    if earlier is not None:
+        take_over(earlier, folder)
     return go_on(services)
 
 

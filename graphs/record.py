@@ -29,18 +29,23 @@ RECORDED_PACKAGES = ("torch", "kornia", "langgraph", "numpy", "opencv-python", "
 
 
 class RunRecord:
-    """The run's own file, written whole each time; reads its earlier self on resume."""
+    """The run's own file, written whole each time; reads its earlier self on resume.
 
-    def __init__(self, folder: Path, recipe_name: str, fingerprint: str) -> None:
+    Args:
+        extended: the run that this one extends, if any; to the prompt memory they are one.
+    """
+
+    def __init__(self, folder: Path, recipe_name: str, fingerprint: str, extended: Path | None = None) -> None:
         self.folder = folder
         self.recipe_name = recipe_name
         self.fingerprint = fingerprint
         self.scene_ids: list[str] = []
         earlier = read_run_json(folder) or {}
+        begun = earlier or (extended and read_run_json(extended)) or {}
         self.seconds: dict[str, float] = dict(_mapping(earlier.get("seconds")))  # type: ignore[arg-type]
         self.product_digest = str(earlier.get("product_digest", ""))
-        self.started = str(earlier.get("started") or datetime.now(UTC).isoformat(timespec="seconds"))
-        self.run_id = str(earlier.get("run_id") or uuid4().hex)
+        self.started = str(begun.get("started") or datetime.now(UTC).isoformat(timespec="seconds"))
+        self.run_id = str(begun.get("run_id") or uuid4().hex)
         """Of this run among all that share a memory; a resumed run keeps it."""
         memory = _mapping(earlier.get("memory"))
         self.memory_sequence = int(str(memory["sequence"])) if "sequence" in memory else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from math import sqrt
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..configs.image_agent import SourceSettings
 from ..data.images import read_image
 from ..data.masks import mask_to_bbox, segmentation_to_mask
 from ..data.records import AnnotationTable, Dataset, ImageRecord, ImageRGB, MaskHW
+from ..errors import RecipeError
 from ..tools.judging.measures import border_share
 from ..tools.protocols import SourceView
 from .services import SourceCutOut
@@ -73,6 +74,23 @@ def _count_earlier(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     counts = np.empty(len(keys), dtype=np.int64)
     counts[order] = np.arange(len(keys)) - np.searchsorted(keys[order], keys[order])
     return counts
+
+
+def rows_of(dataset: Dataset, annotation_ids: Iterable[int]) -> frozenset[int]:
+    """Rows of training annotations, by their ids.
+
+    Raises:
+        RecipeError: the training split has no annotation of such an id.
+    """
+    table, wanted = dataset.annotations, set(annotation_ids)
+    rows = np.flatnonzero(np.isin(table.annotation_id, list(wanted)))
+    rows = rows[[dataset.images[i].split == "train" for i in table.image_index[rows].tolist()]]
+    if unknown := wanted - set(table.annotation_id[rows].tolist()):
+        raise RecipeError(
+            f"agents.image_agent.sources.retired names {min(unknown)!r}, which is no training annotation's id; "
+            "leave it out, or give the data set that it is from"
+        )
+    return frozenset(rows.tolist())
 
 
 def choose_source(planned_row: int, rows: Sequence[int], retired: Set[int], slot: int) -> int | None:

@@ -63,6 +63,7 @@ def plan_work(dataset: Dataset, recipe: Recipe, knows: Callable[[str], bool]) ->
         at_least=settings.at_least,
         repeat_threshold=settings.repeat_threshold,
         at_least_by_frequency={"r": frequency.rare, "c": frequency.common, "f": frequency.frequent},
+        extra=settings.extra,
         max_per_class=settings.max_per_class,
         classes=settings.classes,
     )

@@ -26,7 +26,7 @@ from .image_crew import ImageCrew
 from .record import RunRecord
 from .remembering import RunMemory
 from .similarity import ClassCrops, DualSimilarity, VariantSimilarity
-from .sources import DatasetSources, rank_sources
+from .sources import DatasetSources, rank_sources, rows_of
 from .text_crew import TextCrew
 from .validating import Validator
 from .writers import build_captioner, build_writer
@@ -90,6 +90,7 @@ class Workshop:
             validator=self.validators["image_agent"],
             sources=sources,
             source_rows=self.source_rows,
+            retired_rows=rows_of(self.dataset, settings.sources.retired),
             writer=build_writer(llm, reader, seed) if reader else None,
             captioner=build_captioner(llm, seed) if reader else None,
             artifacts=self.artifacts,

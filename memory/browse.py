@@ -21,7 +21,9 @@ class ClassSummary:
     num_prompts: int
     num_painted: int
     num_kept: int
+    num_retired: int
     best: PromptRecord
+    """The best that is in use, if any is."""
 
 
 def summarize(records: Iterable[PromptRecord]) -> list[ClassSummary]:
@@ -32,6 +34,7 @@ def summarize(records: Iterable[PromptRecord]) -> list[ClassSummary]:
             len(of_class),
             sum(record.num_painted for record in of_class),
             sum(record.num_kept for record in of_class),
+            sum(record.retired is not None for record in of_class),
             best_first(of_class)[0],
         )
         for category, of_class in _by_class(records)

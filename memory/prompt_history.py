@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from ..configs.memory import MemorySettings
 from ..errors import RecipeError
-from .prompt_records import PromptRecord, Recalled, Snapshot, encode_record, rank_prompts
+from .prompt_records import PromptRecord, Recalled, Retirement, Snapshot, encode_record, rank_prompts
 from .prompt_store import FloatMatrix, PromptStore, PromptTable, Scope, Stored
 
 EMBEDDED_NAME = "embedded:minilm"
@@ -59,7 +59,7 @@ class PromptHistory:
             return Snapshot(run_id, table.last_sequence())
 
     def upsert(self, records: Iterable[PromptRecord]) -> int:
-        """Remember records, in their order; one that is there already, unchanged, stays where it is.
+        """Remember records, in their order; one that is there already, unchanged, stays where it is, and retired.
 
         Returns:
             The highest sequence number among them, for `Snapshot.after`; 0 where there are none.
@@ -72,7 +72,8 @@ class PromptHistory:
             return 0
         with self._store.opened() as table:
             known = table.get(list(by_id))
-            new = [record for record in by_id.values() if not _is_known(record, known)]
+            records = [_with_retirement(record, known) for record in by_id.values()]
+            new = [record for record in records if not _is_known(record, known)]
             last = max((stored.sequence for stored in known.values()), default=0)
             if new:
                 first = table.reserve(len(new))
@@ -80,6 +81,21 @@ class PromptHistory:
                 last = first + len(new) - 1
         self._shown.clear()
         return last
+
+    def retire(self, record_ids: Sequence[str], reason: str, run_id: str) -> None:
+        """Recommend prompts no more; they still count as known. Retired and unknown ones are left alone.
+
+        Snapshots that were taken before do not show it.
+
+        Raises:
+            BrokenRunError: the store is damaged, or its disk is full.
+        """
+        with self._store.opened() as table:
+            known = table.get(list(record_ids))
+            if living := [stored for stored in known.values() if stored.record.retired is None]:
+                retired = Retirement(reason=reason, run_id=run_id, sequence=table.reserve(1))
+                table.add([replace(stored, record=replace(stored.record, retired=retired)) for stored in living])
+        self._shown.clear()
 
     def recall(self, category: str, snapshot: Snapshot | None = None) -> Recalled:
         """The best prompts of a class and the worst with their reasons; without a snapshot, of all there is."""
@@ -139,6 +155,12 @@ class NoHistory:
     def upsert(self, records: Iterable[PromptRecord]) -> int:  # noqa: ARG002
         return 0
 
+    def retire(self, record_ids: Sequence[str], reason: str, run_id: str) -> None:
+        del record_ids, reason, run_id
+
+    def records(self, category: str | None = None, run_id: str | None = None) -> list[PromptRecord]:  # noqa: ARG002
+        return []
+
     def recall(self, category: str, snapshot: Snapshot | None = None) -> Recalled:  # noqa: ARG002
         return Recalled()
 
@@ -190,6 +212,12 @@ def _build_embeddings(name: str) -> Embeddings:
     return MiniLM()
 
 
+def _with_retirement(record: PromptRecord, known: Mapping[str, Stored]) -> PromptRecord:
+    """A run that is replayed does not know what was retired after its record."""
+    stored = known.get(record.record_id)
+    return replace(record, retired=stored.record.retired) if stored and not record.retired else record
+
+
 def _is_known(record: PromptRecord, known: Mapping[str, Stored]) -> bool:
     stored = known.get(record.record_id)
     return stored is not None and encode_record(stored.record) == encode_record(record)
@@ -197,8 +225,16 @@ def _is_known(record: PromptRecord, known: Mapping[str, Stored]) -> bool:
 
 def _read_class(table: PromptTable, scope: Scope) -> _ClassPrompts:
     stored, vectors = table.embedded(scope)
-    records = tuple(one.record for one in stored)
+    records = tuple(_as_shown(one.record, scope.snapshot) for one in stored)
     return _ClassPrompts(records, _unit_rows(vectors))
+
+
+def _as_shown(record: PromptRecord, snapshot: Snapshot | None) -> PromptRecord:
+    """In use, where the snapshot does not show its retirement."""
+    retired = record.retired
+    if retired is None or snapshot is None or snapshot.shows(retired, retired.sequence):
+        return record
+    return replace(record, retired=None)
 
 
 def _unit_rows(vectors: Sequence[Sequence[float]] | FloatMatrix) -> FloatMatrix:

@@ -15,6 +15,16 @@ LIKENESS = "image_text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retirement:
+    """Why a prompt is recommended no more; it stands on the record that it retires, in the order of all records."""
+
+    reason: str
+    run_id: str
+    """Of the run that retired it."""
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptRecord:
     """One prompt, painted once, and what came of it."""
 
@@ -37,6 +47,7 @@ class PromptRecord:
     run_id: str
     created: str
     """ISO 8601, with its offset from UTC."""
+    retired: Retirement | None = None
 
     @property
     def kept_share(self) -> float:
@@ -58,8 +69,8 @@ class Snapshot:
         """With the run's own records up to `sequence`, as `upsert` returns it."""
         return replace(self, own_sequence=max(self.own_sequence, sequence))
 
-    def shows(self, record: PromptRecord, sequence: int) -> bool:
-        return sequence <= self.shared_sequence or (record.run_id == self.run_id and sequence <= self.own_sequence)
+    def shows(self, entry: PromptRecord | Retirement, sequence: int) -> bool:
+        return sequence <= self.shared_sequence or (entry.run_id == self.run_id and sequence <= self.own_sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +78,25 @@ class Recalled:
     """The prompts of a class to learn from; no prompt is on both sides."""
 
     best: tuple[PromptRecord, ...] = ()
-    """Kept at least one image; best first."""
+    """Kept at least one image and are not retired; best first."""
     worst: tuple[PromptRecord, ...] = ()
     """Lost at least one image; worst first."""
 
 
 def rank_prompts(records: Sequence[PromptRecord], num_best: int, num_worst: int) -> Recalled:
     """The best and the worst by kept share, then by mean image-text score, then by id."""
-    best = best_first(record for record in records if record.num_kept)[:num_best]
+    best = best_first(record for record in records if record.num_kept and not record.retired)[:num_best]
     lossy = [record for record in records if record.num_kept < record.num_painted and record not in best]
     worst = sorted(lossy, key=lambda record: (record.kept_share, _likeness(record), record.record_id))
     return Recalled(tuple(best), tuple(worst[:num_worst]))
 
 
 def best_first(records: Iterable[PromptRecord]) -> list[PromptRecord]:
-    """By kept share, then by mean image-text score, then by id."""
-    return sorted(records, key=lambda record: (-record.kept_share, -_likeness(record), record.record_id))
+    """By kept share, then by mean image-text score, then by id; retired ones last."""
+    return sorted(
+        records,
+        key=lambda record: (record.retired is not None, -record.kept_share, -_likeness(record), record.record_id),
+    )
 
 
 def _likeness(record: PromptRecord) -> float:

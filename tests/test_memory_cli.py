@@ -61,7 +61,7 @@ def test_list_shows_each_class_with_its_best_prompt(run: Run, history: PromptHis
     exit_code, out, _ = run("list")
     assert exit_code == 0
     [dog] = [line for line in out.splitlines() if "dog" in line]
-    assert [cell.strip() for cell in dog.strip("│ ").split("│")] == ["dog", "3", "12", "7", "a [bold]dog[/]"]
+    assert [cell.strip() for cell in dog.strip("│ ").split("│")] == ["dog", "3", "12", "7", "0", "a [bold]dog[/]"]
     assert "Mutter ö" in out
     assert "dog" not in run("list", "--class", "Mutter ö")[1]
     assert "Mutter" not in run("list", "--run", "run-2")[1]
@@ -94,6 +94,7 @@ def test_export_writes_whole_records_to_stdout_or_a_new_file(run: Run, history: 
         "strength": 0.6,
         "run_id": "run-1",
         "created": OLD,
+        "retired": None,
     }
     target = tmp_path / "über prompts.jsonl"
     assert run("export", str(target), "--run", "run-2")[0] == 0
