@@ -14,6 +14,7 @@ from .cli_evaluate import evaluate_app
 from .cli_judging import add_judging_commands
 from .cli_knowledge import knowledge_app
 from .cli_options import RecipeArgument, SetOption, anomaly_overrides
+from .cli_train import add_training_commands, train_run
 from .errors import InputError, MaskwrightError
 
 if TYPE_CHECKING:
@@ -101,8 +102,31 @@ def run(
     ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Recipe anomaly: accepted samples of each defect.")] = None,
     resume: Annotated[Resume, typer.Option(help="Whether to go on with a run in the folder.")] = Resume.if_possible,
+    train: Annotated[bool, typer.Option("--train", help="Then train a detector on the product.")] = False,
+    loop: Annotated[int | None, typer.Option(min=1, help="Rounds; each makes more of what helped on val.")] = None,
+    reweight: Annotated[
+        bool, typer.Option("--reweight/--no-reweight", help="With --loop: let gains deal out quotas; no: a control.")
+    ] = True,
 ) -> None:
     """Make new instances, compose them into scenes, export the bigger data set and report."""
+    given = [*(overrides or ()), *anomaly_overrides(recipe, item, defects, count)]
+    if loop is not None:
+        from .cli_loop import run_rounds
+
+        if limit is not None or train:
+            raise InputError(f"{'--limit' if limit is not None else '--train'} does not go with --loop; leave it out")
+        code = run_rounds(
+            recipe,
+            loop,
+            reweight=reweight,
+            data=data,
+            out=out,
+            data_format=data_format and data_format.value,
+            overrides=given,
+            seed=seed,
+            resume=resume.value,
+        )
+        raise typer.Exit(code)
     from .console import Bars, draining, show_anomalies, show_outcome
     from .graphs.pipeline import run_recipe
 
@@ -112,7 +136,7 @@ def run(
             data=data,
             out=out,
             data_format=data_format and data_format.value,
-            overrides=[*(overrides or ()), *anomaly_overrides(recipe, item, defects, count)],
+            overrides=given,
             seed=seed,
             limit=limit,
             resume=resume.value,
@@ -121,10 +145,13 @@ def run(
         )
     show = show_anomalies if "defects" in outcome.content else show_outcome
     show(outcome)
+    if train and outcome.exit_code in (0, 3) and outcome.content.get("accepted"):
+        train_run(outcome.folder, data)
     raise typer.Exit(outcome.exit_code)
 
 
 add_judging_commands(app)
+add_training_commands(app, evaluate_app)
 
 
 @app.command(epilog="Example:  maskwright plan instances --data PATH --set plan.at_least=100")

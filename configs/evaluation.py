@@ -37,12 +37,20 @@ class EvaluationSettings(BaseModel):
         min_length=1,
         description="a YAML of ultralytics: from nothing; a .pt file: from its weights",
     )
+    task: Literal["segment", "detect"] = Field(
+        "segment", description="masks and boxes, or boxes alone; a model that ends in -seg is for masks"
+    )
     image_px: Annotated[int, Field(multiple_of=32)] = Field(
         640, ge=32, le=8192, description="longer side of a picture in training, a multiple of 32"
     )
     batch: int = Field(16, ge=1, le=4096, description="pictures a step")
     split: Literal["val", "test"] = Field(
         "val", description="the side that is measured, never trained on; test only where you ask for it"
+    )
+    hold_out: Literal["all", "measured"] = Field(
+        "all",
+        description="sides whose near-duplicates no detector learns from; measured: of `split` alone, where the other "
+        "one plays no part",
     )
     max_bits: int = Field(
         10, ge=0, le=64, description="most differing bits of 64 in the perceptual hashes of near-duplicates"

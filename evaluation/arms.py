@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -19,7 +19,7 @@ from ..data.export import WRITERS
 from ..data.files import write_atomically
 from ..data.records import Dataset, Findings, SampleSource
 from ..data.splits import dataset_digest
-from ..errors import DatasetError, RunFolderError
+from ..errors import RunFolderError
 from ..memory.artifacts import breaking_the_run
 from .arm_files import RealAnd, paste_like, point_val_at_train, share_images, whole_or_absent
 from .copy_paste import CopyPaste
@@ -30,6 +30,7 @@ ArmName = Literal["real", "real + copy-paste", "real + ours"]
 REAL: Final = "real"
 COPY_PASTE: Final = "real + copy-paste"
 OURS: Final = "real + ours"
+ARM_NAMES: Final[tuple[ArmName, ...]] = (REAL, COPY_PASTE, OURS)
 FORMATS: Final = ("yolo", "coco")
 """Of each arm, one folder each."""
 _FOLDERS: Final[Mapping[ArmName, str]] = {REAL: "real", COPY_PASTE: "copy_paste", OURS: "ours"}
@@ -75,6 +76,8 @@ def build_arms(
     settings: EvaluationSettings,
     *,
     seed: int = 0,
+    leave_out: Container[str] = frozenset(),
+    names: Sequence[ArmName] = ARM_NAMES,
 ) -> tuple[Arm, ...]:
     """Write FOLDER/ARM/yolo and FOLDER/ARM/coco for each arm; a killed call goes on at the first arm that is not whole.
 
@@ -88,31 +91,25 @@ def build_arms(
         dataset: what the run was made from, with the run's own sides; training images may have been left out.
         folder: of these arms alone.
         seed: decides what mixing draws and what is pasted.
+        leave_out: file names of synthetic images that nothing may learn from.
+        names: which arms; a later call may add others to the folder.
 
     Raises:
-        DatasetError: another data set than the run's, one without the measured side, or without a class of the run.
+        DatasetError: another data set than the run's, or one without a class of the run.
         RecipeError: mixing leaves no synthetic image, or the run's recipe.yaml cannot be read.
         RunFolderError: the run has no synthetic image, or `folder` is of other arms.
         BrokenRunError: the disk is full or not writable.
     """
-    _refuse_unmeasured(dataset, settings.split)
     product = read_product(run_folder, dataset)
     num_real = sum(image.split == "train" for image in dataset.images)
-    chosen = choose_synthetic(product.images, num_real, settings.mixing, seed=seed)
+    learned = [one for one in product.images if one.file_name not in leave_out]
+    chosen = choose_synthetic(learned, num_real, settings.mixing, seed=seed)
     compose = load_recipe(str(run_folder / "recipe.yaml")).compose
     with breaking_the_run(folder):
         _claim(folder, _fingerprint(dataset, product, chosen, compose, seed))
         builder = _Builder(dataset, product, chosen, compose, seed, folder)
-        told = {name: builder.build(name) for name in _FOLDERS}
+        told = {name: builder.build(name) for name in names}
     return tuple(_to_arm(name, one, folder, settings.mixing.curriculum) for name, one in told.items())
-
-
-def _refuse_unmeasured(dataset: Dataset, split: str) -> None:
-    if split not in dataset.splits:
-        raise DatasetError(
-            f"{str(dataset.root)!r} has no {split!r} to measure on; it has {', '.join(map(repr, dataset.splits))}. Set "
-            "evaluation.split to a side that it has, or make the run with data.val_share=0.2."
-        )
 
 
 def _fingerprint(

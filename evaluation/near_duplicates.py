@@ -95,7 +95,7 @@ def without_near_duplicates(
             f"{str(dataset.root)!r}: each of {len(duplicates)} training images is nearly one of val or test; expected "
             "others. Split the data set by scene, not by picture, or set stricter limits."
         )
-    return replace(_only(dataset, kept) if duplicates else dataset, findings=findings)
+    return replace(keep_images(dataset, kept) if duplicates else dataset, findings=findings)
 
 
 def _sides(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecord]]:
@@ -103,7 +103,12 @@ def _sides(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecord]]:
     return train, [one for one in dataset.images if one.split != "train"]
 
 
-def _only(dataset: Dataset, kept: Sequence[bool]) -> Dataset:
+def keep_images(dataset: Dataset, kept: Sequence[bool]) -> Dataset:
+    """Some images of a data set, with their annotations.
+
+    Args:
+        kept: of each image, whether it stays.
+    """
     builder = AnnotationTableBuilder()
     images: list[ImageRecord] = []
     for index, image in enumerate(dataset.images):

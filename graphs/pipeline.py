@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import threading
@@ -10,10 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..configs.data import DataSettings
-from ..configs.recipe import RECIPE_FOLDER, Recipe, load_recipe
-from ..data.coco import load_coco
-from ..data.load import load_dataset
+from ..configs.datasets import open_dataset
+from ..configs.recipe import Recipe, load_recipe
 from ..data.records import Dataset
 from ..data.splits import dataset_digest, set_val_aside
 from ..errors import BrokenRunError, DatasetError, RecipeError
@@ -103,7 +100,7 @@ def prepare(recipe: Recipe) -> Prepared:
     recipe = chosen.recipe
     for name in embedded_models(recipe):
         locate_model(name)
-    dataset = set_val_aside(_open_dataset(recipe.data), recipe.data.val_share)
+    dataset = set_val_aside(open_dataset(recipe.data), recipe.data.val_share)
     if not any(image.split == "train" for image in dataset.images):
         raise DatasetError(
             f"{dataset.root}: has no training images; splits found: {', '.join(dataset.splits)}. "
@@ -197,24 +194,6 @@ _START = {"num_items": 0, "num_waves": 0, "wave": 0, "num_accepted": 0, "num_sce
 def _shorthands(data: Path | None, data_format: str | None, seed: int | None, limit: int | None) -> list[str]:
     values = {"data.path": data and str(data), "data.format": data_format, "plan.seed": seed, "budget.items": limit}
     return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
-
-
-def _open_dataset(settings: DataSettings) -> Dataset:
-    if settings.path is None:
-        raise RecipeError("no data set is given; add --data PATH, a data set folder or its annotation file")
-    if settings.path == "quickstart":
-        return _open_quickstart()
-    images = Path(settings.images) if settings.images else None
-    return load_dataset(Path(settings.path), settings.format, images=images)
-
-
-def _open_quickstart() -> Dataset:
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        raise DatasetError("the quickstart photographs ship with scikit-image, which is not installed")
-    photographs = Path(spec.submodule_search_locations[0], "data")
-    annotations = RECIPE_FOLDER / "quickstart" / "annotations.json"
-    return load_coco({"train": annotations}, {"train": photographs})
 
 
 def _read_complete(folder: Path, prepared: Prepared) -> dict[str, object] | None:

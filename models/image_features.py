@@ -32,6 +32,7 @@ class Lite0:
     """EfficientNet-lite0 without its classifier. All instances share one network a process and device; thread-safe."""
 
     def __init__(self, device: str = "cpu", batch_size: int = 32) -> None:
+        self.name = _NAME
         self.device = device
         self.batch_size = batch_size
 

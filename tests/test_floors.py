@@ -29,6 +29,8 @@ FLOORS = {
     "cli_evaluate": 7,
     "cli_judging": 7,
     "cli_knowledge": 7,
+    "cli_loop": 7,
+    "cli_train": 7,
     "cli": 8,
 }
 ONLY_GRAPHS_AND_ABOVE = {"langgraph"}

@@ -1,0 +1,268 @@
+"""What a run's product is worth: arms at equal settings, resumable, summed up; one true training at the end."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import math
+import re
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+from detector_helpers import SETTINGS, Colours, Killed, copy_of, make_run, open_made, script
+
+from maskwright.configs.evaluation import EvaluationSettings, MixingSettings
+from maskwright.errors import BrokenRunError, RecipeError, RunFolderError
+from maskwright.evaluation.gains import GainMeter
+from maskwright.evaluation.yolo_detector import YoloDetector
+from maskwright.evaluation.yolo_evaluation import evaluate_yolo, train_product
+from maskwright.evaluation.yolo_gains import YoloGainMeter
+from maskwright.evaluation.yolo_report import build_yolo_report
+from maskwright.evaluation.yolo_summary import YoloSummary
+
+EPOCHS, STEPS, PASTED, OURS = "real, equal epochs", "real, equal steps", "real + copy-paste", "real + ours"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("ü"))
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    """The run and its data, in a folder of the test's own."""
+    return copy_of(made, tmp_path)
+
+
+def settings_with(**changes: object) -> EvaluationSettings:
+    return SETTINGS.model_copy(update=changes)
+
+
+def read_summary(root: Path) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """By arm, its figures."""
+    content = orjson.loads((root / "lauf/evaluation/yolo.json").read_bytes())
+    return {arm["label"]: arm for arm in content["arms"]}
+
+
+def test_arms_are_trained_alike(root: Path) -> None:
+    comparison = open_made(root)
+    detector = script(comparison)
+    evaluate_yolo(comparison, detector)
+    num_all = 6 + len(comparison.product.images)
+    [epochs, steps, pasted, ours] = detector.trained[:4]
+    assert [(one.arm, one.num_images, one.training.steps) for one in (epochs, steps, pasted, ours)] == [
+        ("real", 6, round(10 * 6 / num_all)),
+        ("real", 6, 10),
+        ("copy_paste", num_all, 10),
+        ("ours", num_all, 10),
+    ]
+    assert Counter(one.training.seed for one in detector.trained) == {0: 4, 1: 4}
+    shared = {replace(one.training, seed=0, steps=10) for one in detector.trained}
+    assert [(one.model, one.image_px, one.batch) for one in shared] == [("yolo11n-seg.yaml", 64, 2)]
+    assert len({one.folder for one in detector.trained}) == 8
+
+
+def test_figures_differences_and_what_they_mean(root: Path) -> None:
+    comparison = open_made(root)
+    summary = evaluate_yolo(comparison, script(comparison))
+    content = orjson.loads((root / "lauf/evaluation/yolo.json").read_bytes())
+    arms = read_summary(root)
+    assert list(arms) == [EPOCHS, STEPS, PASTED, OURS]
+    assert arms[OURS]["overall"]["mask"]["ap"] == {"n": 2, "mean": pytest.approx(1), "deviation": 0}
+    assert arms[STEPS]["classes"]["Bolzen"]["box"]["ap50"]["mean"] == pytest.approx(0.5, abs=0.01)
+    assert arms[OURS]["classes"]["Mutter ö"]["mask"]["ap"] == {"n": 0, "mean": None, "deviation": None}
+    assert arms[OURS]["groups"]["r"]["mask"]["ap"]["mean"] == pytest.approx(1)
+    assert arms[OURS]["images"] == {"real": 6, "synthetic": len(comparison.product.images)}
+    assert arms[PASTED]["synthetic_instances"] == arms[OURS]["synthetic_instances"] != {}
+    assert [one["minus"] for one in content["differences"]] == [STEPS, PASTED, EPOCHS]
+    real, pasted, _ = (one["overall"]["mask"]["ap"] for one in content["differences"])
+    assert (real["answer"], real["wins"]) == ("better", 2)
+    assert (pasted["answer"], pasted["n"]) == ("no difference shown", 2)
+    assert re.match(
+        r"real \+ ours: mask AP 1\.000, 1\.9\d times the 0\.5\d\d of real, equal steps\.", summary.verdict[0]
+    )
+    assert "more seeds would tell" in summary.verdict[2]
+    assert summary.verdict[-1] == "Not measured, since val has no instance of it: Mutter ö."
+    assert content["versions"]["scripted"] == "1"
+    assert "NaN" not in json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("settings", "share", "says"),
+    [
+        ({"seeds": 1}, 0.5, "+0.000 on one seed, which cannot tell it from noise; raise --seeds"),
+        ({}, 0.0, "Real images alone have mask AP 0.000, under 0.05: too little"),
+        ({"task": "detect"}, 0.5, "real + ours: box AP 0.5"),
+    ],
+    ids=["one seed", "noise", "boxes"],
+)
+def test_what_cannot_be_told_is_said(root: Path, settings: dict[str, object], share: float, says: str) -> None:
+    comparison = open_made(root, settings_with(**settings))
+    verdict = evaluate_yolo(comparison, script(comparison, lambda _: share)).verdict
+    assert any(says in sentence for sentence in verdict), verdict
+
+
+def test_a_killed_call_goes_on_and_a_finished_one_only_answers(root: Path) -> None:
+    comparison = open_made(root)
+    detector = script(comparison)
+    detector.killed_at = 5
+    with pytest.raises(Killed):
+        evaluate_yolo(comparison, detector)
+    assert len(list((root / "lauf/evaluation/yolo/results").iterdir())) == 5
+    first = evaluate_yolo(comparison, detector).as_json()
+    assert len(detector.trained) == 8
+    fresh = script(comparison)
+    assert evaluate_yolo(open_made(root), fresh).as_json() == first
+    assert fresh.trained == []
+
+
+@pytest.mark.parametrize(
+    ("change", "num_new"),
+    [({"seeds": 3}, 4), ({"image_px": 96}, 8), ({"steps": 11}, 8), ({"model": "yolo26n-seg.yaml"}, 8)],
+    ids=["another seed", "size", "steps", "model"],
+)
+def test_what_decides_a_result_is_in_its_name(root: Path, change: dict[str, object], num_new: int) -> None:
+    comparison = open_made(root)
+    evaluate_yolo(comparison, script(comparison))
+    other = open_made(root, settings_with(**change))
+    detector = script(other)
+    evaluate_yolo(other, detector)
+    assert len(detector.trained) == num_new
+
+
+def test_a_curriculum_ends_on_real_images_with_the_weights_of_the_first_phase(root: Path) -> None:
+    comparison = open_made(root, settings_with(mixing=MixingSettings(curriculum=0.7), seeds=1))
+    detector = script(comparison)
+    evaluate_yolo(comparison, detector)
+    by_arm = [(one.arm, one.training.steps, Path(one.training.model).name) for one in detector.trained]
+    share = 6 / (6 + len(comparison.product.images))
+    assert by_arm == [
+        ("real", round(7 * share + 3), "yolo11n-seg.yaml"),
+        ("real", 10, "yolo11n-seg.yaml"),
+        ("copy_paste", 7, "yolo11n-seg.yaml"),
+        ("real", 3, "detector.pt"),
+        ("ours", 7, "yolo11n-seg.yaml"),
+        ("real", 3, "detector.pt"),
+    ]
+    pasted, after_pasted, ours, after_ours = detector.trained[2:]
+    assert Path(after_ours.training.model).parent == ours.folder
+    assert Path(after_pasted.training.model).parent == pasted.folder
+    assert after_pasted.folder != after_ours.folder
+
+
+def test_each_ratio_is_an_arm_and_real_ones_are_trained_once(root: Path) -> None:
+    comparison = open_made(root, settings_with(seeds=1))
+    detector = script(comparison)
+    summary = evaluate_yolo(comparison, detector, ratios=(1.0, 0.5))
+    labels, num_all = [arm.plan.label for arm in summary.arms], len(comparison.product.images)
+    assert labels == [EPOCHS, STEPS, *(f"{arm}, ratio {ratio}" for ratio in ("1", "0.5") for arm in (PASTED, OURS))]
+    assert [arm.plan.num_synthetic for arm in summary.arms] == [0, 0, num_all, num_all, 3, 3]
+    assert [(one.arm.plan.label, one.minus.plan.label) for one in summary.differences[3:5]] == [
+        (f"{OURS}, ratio 0.5", STEPS),
+        (f"{OURS}, ratio 0.5", f"{PASTED}, ratio 0.5"),
+    ]
+    evaluate_yolo(comparison, detector)
+    assert Counter((one.arm, one.training.steps) for one in detector.trained)["real", 10] == 1
+    page = build_yolo_report(summary).read_text(encoding="utf-8")
+    assert "synthetic images for each real one" in page
+    with pytest.raises(RecipeError, match=r"ratio -1\.0; expected"):
+        evaluate_yolo(comparison, detector, ratios=(-1.0,))
+
+
+def test_a_disk_that_fills_breaks_the_run_and_the_next_call_goes_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    comparison = open_made(root)
+    detector = script(comparison)
+    comparison.arms(None)
+    with monkeypatch.context() as disk:
+        disk.setattr("maskwright.memory.artifacts.write_atomically", full)
+        with pytest.raises(BrokenRunError, match="No space left on device; free some space"):
+            evaluate_yolo(comparison, detector)
+    evaluate_yolo(comparison, detector)
+    assert len(detector.trained) == 8
+
+
+def test_a_training_that_diverged_is_named(root: Path) -> None:
+    comparison = open_made(root)
+    detector = script(comparison)
+    detector.score = math.nan
+    with pytest.raises(BrokenRunError, match=r"real, equal epochs, seed 0: .* Has the training diverged\? Remove '"):
+        evaluate_yolo(comparison, detector)
+
+
+def test_a_damaged_result_is_named(root: Path) -> None:
+    comparison = open_made(root)
+    evaluate_yolo(comparison, script(comparison))
+    damaged = min((root / "lauf/evaluation/yolo/results").iterdir())
+    damaged.write_text('{"label":')
+    with pytest.raises(RunFolderError, match=f"{damaged.name}.* is no result of ours"):
+        evaluate_yolo(comparison, script(comparison))
+
+
+def test_a_trained_product_serves_the_comparison_too(root: Path) -> None:
+    comparison = open_made(root, measures=False)
+    detector = script(comparison)
+    trained = train_product(comparison, detector)
+    assert trained.weights.is_file()
+    [arms] = (root / "lauf/evaluation/yolo/arms").iterdir()
+    assert {path.name for path in arms.iterdir()} == {"arms.sha256", "real", "ours"}
+    evaluate_yolo(open_made(root), detector)
+    assert [one.arm for one in detector.trained[:4]] == ["ours", "real", "real", "copy_paste"]
+    assert len(detector.trained) == 8
+
+
+def test_a_loop_measures_its_rounds_and_trains_on_real_images_once(root: Path) -> None:
+    detector = script(open_made(root))
+    shutil.copytree(root / "lauf", root / "schleife/round-1")
+    shutil.copytree(root / "lauf", root / "schleife/round-2")
+    edited = root / "schleife/round-2/dataset/provenance.jsonl"
+    edited.write_bytes(edited.read_bytes().replace(b"{", b"{ ", 1))  # another product
+    for number in (1, 2):
+        recipe = root / f"schleife/round-{number}/recipe.yaml"
+        recipe.write_text(re.sub(r"(?m)^  (seeds|steps): .*$", r"  \1: 2", recipe.read_text(encoding="utf-8")))
+    meter: GainMeter = YoloGainMeter(detector, Colours(), data=root / "daten ü")
+    first, second = (meter.measure(root / f"schleife/round-{number}", number) for number in (1, 2))
+    assert first == second
+    assert first.overall.with_synthetic == {0: pytest.approx(1), 1: pytest.approx(1)}
+    assert first.overall.real_alone == {0: pytest.approx(0.5, abs=0.01), 1: pytest.approx(0.5, abs=0.01)}
+    assert first.classes["Mutter ö"].with_synthetic == {0: None, 1: None}
+    assert Counter(one.arm for one in detector.trained) == {"real": 2, "ours": 4}
+
+
+@pytest.fixture
+def summary(root: Path) -> YoloSummary:
+    comparison = open_made(root)
+    return evaluate_yolo(comparison, script(comparison))
+
+
+def test_the_page_needs_nothing_but_itself(root: Path, summary: YoloSummary) -> None:
+    path = build_yolo_report(summary)
+    assert path == root / "lauf/evaluation/yolo.html"
+    page = path.read_text(encoding="utf-8")
+    assert "1.000 ± 0.000" in page
+    assert page.count("<polyline") == 4
+    assert "<b>1</b> class without instances to find" in page
+    assert re.findall(r'class="(gain|loss)" x="50(?:\.0)?" width="(\d+\.\d)"', page)[0] == ("gain", "50.0")
+    assert not re.search(r'(src|href)="(?!#|data:)', page)
+
+
+@pytest.mark.slow
+def test_yolo_itself_is_trained_and_measured(root: Path) -> None:
+    if importlib.util.find_spec("ultralytics") is None:
+        pytest.skip("ultralytics is an extra (AGPL-3.0): pip install 'maskwright[yolo]'")
+    settings = settings_with(seeds=1, steps=3, mixing=MixingSettings(curriculum=0.7))
+    summary = evaluate_yolo(open_made(root, settings), YoloDetector(), device="cpu")
+    assert [sum(one.steps for one in arm.results) for arm in summary.arms][1:] == [3, 3, 3]
+    assert [row["step"] for row in summary.arms[3].results[0].curve] == [1, 2, 3]
+    again = evaluate_yolo(open_made(root, settings), YoloDetector(worker=["false"]), device="cpu")
+    assert again.as_json() == summary.as_json()
+    assert "seg loss" in build_yolo_report(summary).read_text(encoding="utf-8")
