@@ -33,12 +33,12 @@ from rich.console import Console
 from rich.table import Table
 
 from maskwright.configs.anomaly_agent import AnomalySplitSettings
+from maskwright.data.anomaly_groups import count_known
 from maskwright.data.anomaly_records import AnomalyRecord
 from maskwright.data.anomaly_splits import (
     AnomalySplit,
     LeakGuard,
     SplitShares,
-    count_siblings,
     drop_test_copies,
     split_anomalies,
 )
@@ -330,7 +330,7 @@ def main() -> None:
     console.print(pools_to_table(bench.reports))
     num_defects = sum(not one.is_good for one in bench.measured)
     num_good = len(bench.measured) - num_defects
-    num_known = count_siblings(bench.split)
+    num_known = count_known(bench.split.of("reference"), bench.split.of("test"))
     console.print(f"measured on {num_defects} with a defect, {num_good} without; {bench.guard.checked}")
     console.print(f"of all test images with a defect, {num_known} show an object that a reference shows too")
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, {device}, Python {platform.python_version()}")

@@ -11,10 +11,10 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from ..errors import DatasetError, LeakError
+from .anomaly_groups import Objects
 from .anomaly_records import AnomalyDataset, AnomalyRecord
 from .images import read_header, read_image, read_upright
 from .records import Findings, ImageRGB
-from .siblings import find_siblings
 
 Side = Literal["normal", "reference", "validation", "test"]
 """Normal images and reference defects are learned from, validation chooses checkpoints, test measures."""
@@ -64,77 +64,36 @@ def split_anomalies(
     which good ones to test where `test/good` is missing, follows from their names and the seed.
 
     Args:
-        apart: keep photographs of one object (`find_siblings`) together: a group is for test as a whole once the
-            groups before it have a third of the images. The protocol does not do that.
+        apart: keep photographs of one object together, as `Objects` finds and shares them out. The protocol does not.
 
     Raises:
         DatasetError: no such item, or no good image is left to learn from.
-        ImageDecodeError: of `apart`, an image with a defect cannot be decoded.
+        ImageDecodeError: of `apart`, an image cannot be decoded.
     """
     records = dataset.of_item(item)
-    normal = [one for one in records if one.is_good and one.split == "train"]
-    normal_test = [one for one in records if one.is_good and one.split == "test"]
-    if not normal_test:
-        normal_test, normal = _draw(normal, shares.normal_test, seed)
-    validation, normal = _draw(normal, shares.normal_validation, seed)
-    if not normal:
-        raise DatasetError(f"{item!r}: no good image is left to learn from; expected one at least. Add some.")
-    sides: dict[Side, list[AnomalyRecord]] = {
-        "normal": normal,
-        "reference": [],
-        "validation": validation,
-        "test": normal_test,
-    }
-    group_of_key = group_siblings(records) if apart else {}
-    side_of_group: dict[int, Side] = {}
+    good = [one for one in records if one.is_good and one.split == "train"]
+    good_test = [one for one in records if one.is_good and one.split == "test"]
+    objects = Objects.find(records, good_test) if apart else None
+    sides: dict[Side, list[AnomalyRecord]] = {"normal": [], "reference": [], "validation": [], "test": []}
     for defect in dataset.defects(item):
         images = sorted((one for one in records if one.defect == defect), key=lambda one: one.key)
-        learned, tested = _share_out(images, group_of_key, side_of_group)
+        num_learned = len(images) // 3
+        learned, tested = objects.share_defects(images) if objects else (images[:num_learned], images[num_learned:])
         drawn, left = _draw(learned, shares.validation, seed)
         sides["validation"] += drawn
         sides["reference"] += left
         sides["test"] += tested
-    return AnomalySplit(item, seed, {side: tuple(records) for side, records in sides.items()}, apart)
-
-
-def group_siblings(records: Iterable[AnomalyRecord]) -> dict[str, int]:
-    """Of images with a defect: key to the number of the object that they show.
-
-    Raises:
-        ImageDecodeError: one cannot be decoded.
-    """
-    defective = [one for one in records if not one.is_good]
-    return dict(zip((one.key for one in defective), find_siblings([one.image for one in defective]), strict=True))
-
-
-def count_siblings(split: AnomalySplit) -> int:
-    """How many test images with a defect show an object that an image of reference or validation shows too.
-
-    Raises:
-        ImageDecodeError: one cannot be decoded.
-    """
-    learned = [*split.of("reference"), *split.of("validation")]
-    group_of_key = group_siblings([*learned, *split.of("test")])
-    known = {group_of_key[one.key] for one in learned if not one.is_good}
-    return sum(group_of_key[one.key] in known for one in split.of("test") if not one.is_good)
-
-
-def _share_out(
-    images: Sequence[AnomalyRecord], group_of_key: Mapping[str, int], side_of_group: dict[int, Side]
-) -> tuple[list[AnomalyRecord], list[AnomalyRecord]]:
-    """The first third of a defect's images and the others; groups stay whole, and on the side that they are on."""
-    limit = len(images) // 3
-    if not group_of_key:
-        return list(images[:limit]), list(images[limit:])
-    groups: dict[int, list[AnomalyRecord]] = {}
-    for one in images:
-        groups.setdefault(group_of_key[one.key], []).append(one)
-    learned: list[AnomalyRecord] = []
-    tested: list[AnomalyRecord] = []
-    for group, members in groups.items():
-        side = side_of_group.setdefault(group, "reference" if len(learned) < limit else "test")
-        (learned if side == "reference" else tested).extend(members)
-    return learned, tested
+    share = 0.0 if good_test else shares.normal_test
+    if objects:
+        good, drawn = objects.share_good(good, share, seed)
+    else:
+        drawn, good = _draw(good, share, seed)
+    validation, sides["normal"] = _draw(good, shares.normal_validation, seed)
+    if not sides["normal"]:
+        raise DatasetError(f"{item!r}: no good image is left to learn from; expected one at least. Add some.")
+    sides["validation"] = validation + sides["validation"]
+    sides["test"] = good_test + drawn + sides["test"]
+    return AnomalySplit(item, seed, {side: tuple(found) for side, found in sides.items()}, apart)
 
 
 def _draw(records: Sequence[AnomalyRecord], share: float, seed: int) -> tuple[list[AnomalyRecord], list[AnomalyRecord]]:

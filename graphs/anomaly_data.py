@@ -12,8 +12,9 @@ import numpy as np
 
 from ..configs.anomaly_agent import AnomalyAgentSettings
 from ..configs.recipe import Recipe
+from ..data.anomaly_groups import count_known
 from ..data.anomaly_records import AnomalyDataset, AnomalyRecord, read_defect_mask
-from ..data.anomaly_splits import AnomalySplit, LeakGuard, Side, SplitShares, count_siblings, split_anomalies
+from ..data.anomaly_splits import AnomalySplit, LeakGuard, Side, SplitShares, split_anomalies
 from ..data.images import read_image
 from ..data.mvtec import load_anomalies
 from ..data.records import Findings, ImageRGB
@@ -79,7 +80,7 @@ def open_anomalies(recipe: Recipe) -> AnomalySource:
     shares = SplitShares(**settings.splits.model_dump(exclude={"apart"}))
     whole = split_anomalies(dataset, item, shares=shares, seed=recipe.plan.seed, apart=settings.splits.apart)
     split = keep_usable(whole, dataset.findings)
-    if num_shared := count_siblings(split):
+    if num_shared := count_known([*split.of("reference"), *split.of("validation")], split.of("test")):
         dataset.findings.add(
             "object_on_two_sides",
             f"{num_shared} test images show an object that a reference shows too, so whoever learns from references "

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from anomaly_folders import write_item, write_picture
 
+from maskwright.data.anomaly_groups import count_known
 from maskwright.data.anomaly_records import AnomalyRecord
-from maskwright.data.anomaly_splits import AnomalySplit, SplitShares, count_siblings, split_anomalies
+from maskwright.data.anomaly_splits import AnomalySplit, SplitShares, split_anomalies
 from maskwright.data.mvtec import load_anomalies
 from maskwright.data.records import ImageRGB
 from maskwright.data.siblings import correlation, find_siblings, sketch
@@ -79,11 +80,28 @@ def test_groups_are_the_objects(tmp_path: Path) -> None:
 def test_the_protocol_lets_objects_stand_on_both_sides(tmp_path: Path) -> None:
     split = split_of(write_tiles(tmp_path), apart=False)
     assert len(split.of("reference")) == 6
-    assert count_siblings(split) == 12
+    assert count_known(split.of("reference"), split.of("test")) == 12
 
 
 def test_apart_an_object_is_on_one_side(tmp_path: Path) -> None:
     split = split_of(write_tiles(tmp_path), apart=True)
-    assert (len(split.of("reference")), count_siblings(split)) == (6, 0)
+    assert (len(split.of("reference")), count_known(split.of("reference"), split.of("test"))) == (6, 0)
     assert not objects(split.of("reference")) & objects(split.of("test"))
     assert len(split.of("test", "Riß")) == 12
+
+
+def test_good_images_go_where_their_object_is(tmp_path: Path) -> None:
+    """Good photographs of the six defective surfaces, and of ten others, twice each."""
+    item = write_tiles(tmp_path)
+    for number in range(16):
+        for light, change in enumerate((relit, moved)):
+            path = item / "train" / "good" / f"{light}{number:02d}.png"
+            write_picture(path, change(surface(number if number < 6 else 100 + number)))
+    split = split_of(item, apart=True)
+    tested = {int(one.name[1:]) for one in split.of("test", "good")}
+    learned = {int(one.name[1:]) for one in split.of("normal")}
+    assert tested
+    assert not tested & learned
+    assert not tested & objects(split.of("reference"))
+    assert not learned & objects(split.of("test"))
+    assert len(split.of("test", "good")) == 2 * len(tested)
