@@ -47,15 +47,17 @@ def _is_item(folder: Path) -> bool:
     return any(os.path.isdir(folder / name) for name in _NORMALS)  # False too where we may not look
 
 
-def load_defects(path: Path, *, min_part_px: int = MIN_PART_PX) -> Dataset:
+def load_defects(path: Path, *, min_part_px: int = MIN_PART_PX, apart: bool = False) -> Dataset:
     """Read an item as an instance data set: a class for each defect, an instance for each part of its masks.
 
-    Classes are numbered from 1, in order of name. The sides follow from the files' names alone. Images are called
-    DEFECT_NAME, good ones good_NAME, or test_good_NAME where the data set itself sets them aside for test.
+    Classes are numbered from 1, in order of name. The sides follow from the files' names, and with `apart` from their
+    looks. Images are called DEFECT_NAME, good ones good_NAME, or test_good_NAME where the data set itself sets them
+    aside for test.
 
     Args:
         path: an item, as MVTec AD, VisA or plain folders lay it out, or a folder that holds a single one.
         min_part_px: least area of an instance, in pixels.
+        apart: keep photographs of one object on one side, as `split_anomalies` does.
 
     Returns:
         Good images without annotations, images of defects with theirs. Findings as of `load_anomalies` and of
@@ -72,7 +74,7 @@ def load_defects(path: Path, *, min_part_px: int = MIN_PART_PX) -> Dataset:
     [item] = anomalies.items
     builder = DefectDatasetBuilder(anomalies.defects(item), min_part_px=min_part_px)
     builder.findings.update(anomalies.findings)
-    builder.add_split(split_anomalies(anomalies, item, shares=SHARES, seed=SEED))
+    builder.add_split(split_anomalies(anomalies, item, shares=SHARES, seed=SEED, apart=apart))
     return builder.build(anomalies.root)
 
 

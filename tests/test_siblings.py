@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from anomaly_folders import write_item, write_picture
 
+from maskwright.configs.data import DataSettings
+from maskwright.configs.datasets import open_dataset
 from maskwright.data.anomaly_groups import count_known
 from maskwright.data.anomaly_records import AnomalyRecord
 from maskwright.data.anomaly_splits import AnomalySplit, SplitShares, split_anomalies
 from maskwright.data.mvtec import load_anomalies
 from maskwright.data.records import ImageRGB
 from maskwright.data.siblings import correlation, find_siblings, sketch
+from maskwright.errors import RecipeError
 
 SHARES = SplitShares(validation=0, normal_validation=0, normal_test=0.3)
 
@@ -105,3 +108,20 @@ def test_good_images_go_where_their_object_is(tmp_path: Path) -> None:
     assert not tested & objects(split.of("reference"))
     assert not learned & objects(split.of("test"))
     assert len(split.of("test", "good")) == 2 * len(tested)
+
+
+def test_a_recipe_can_keep_objects_apart(tmp_path: Path) -> None:
+    item = write_tiles(tmp_path)
+    dataset = open_dataset(DataSettings(path=str(item), apart=True))
+    defective = [one for one in dataset.images if not one.file_name.startswith("good")]
+    assert len(defective) == 18
+    learned, tested = (
+        {int(Path(one.file_name).stem[-3:]) % 6 for one in defective if (one.split == "test") == is_tested}
+        for is_tested in (False, True)
+    )
+    assert not learned & tested
+
+
+def test_other_formats_name_their_own_sides() -> None:
+    with pytest.raises(RecipeError, match="format 'coco', which names its own sides"):
+        open_dataset(DataSettings(path="somewhere.json", format="coco", apart=True))
