@@ -27,9 +27,6 @@ class Objects:
 
         Args:
             tested: those whose side is given.
-
-        Raises:
-            ImageDecodeError: one cannot be decoded.
         """
         groups = find_siblings([one.image for one in records])
         objects = cls(dict(zip((one.key for one in records), groups, strict=True)))
@@ -63,11 +60,7 @@ class Objects:
 
 
 def count_known(learned: Iterable[AnomalyRecord], tested: Iterable[AnomalyRecord]) -> int:
-    """How many test images with a defect show an object that an image with a defect among the others shows too.
-
-    Raises:
-        ImageDecodeError: one cannot be decoded.
-    """
+    """How many test images with a defect show an object that an image with a defect among the others shows too."""
     defects, tests = ([one for one in records if not one.is_good] for records in (learned, tested))
     groups = find_siblings([one.image for one in (*defects, *tests)])
     known = set(groups[: len(defects)])

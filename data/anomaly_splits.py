@@ -68,7 +68,6 @@ def split_anomalies(
 
     Raises:
         DatasetError: no such item, or no good image is left to learn from.
-        ImageDecodeError: of `apart`, an image cannot be decoded.
     """
     records = dataset.of_item(item)
     good = [one for one in records if one.is_good and one.split == "train"]

@@ -20,45 +20,6 @@ NAMED = 5
 """Files that a message names."""
 
 
-def refuse_leaks(
-    train: Iterable[ImageRecord],
-    held_out: Sequence[ImageRecord],
-    *,
-    embedder: ImageEmbedder,
-    max_bits: int,
-    min_similarity: float,
-    findings: Findings,
-    parents: Mapping[str, Collection[str]],
-    synthetic: Container[str],
-) -> None:
-    """Stop before a model learns from what it is measured on.
-
-    Args:
-        train: as `find_leaks` has it, and so all but `synthetic`.
-        held_out: val and test.
-        synthetic: as `refuse_synthetic` has it.
-
-    Raises:
-        LeakError: a held-out image is synthetic, or a training image shows one or is made of one that does.
-    """
-    refuse_synthetic(held_out, synthetic)
-    found = find_leaks(
-        train,
-        held_out,
-        embedder=embedder,
-        max_bits=max_bits,
-        min_similarity=min_similarity,
-        findings=findings,
-        parents=parents,
-    )
-    if found:
-        raise LeakError(
-            f"{len(found)} training images leak what is measured: "
-            f"{listed([f'{name!r} {why}' for name, why in found.items()])}; expected none. "
-            "Leave their near-duplicates out of train and run again: scenes are made of what is left."
-        )
-
-
 def refuse_synthetic(held_out: Iterable[ImageRecord], synthetic: Container[str]) -> None:
     """Make sure that only photographs measure.
 
@@ -181,13 +142,8 @@ def scene_parents(scenes: Iterable[SceneResult], results: Iterable[ItemResult]) 
     }
 
 
-def synthetic_scenes(scenes: Iterable[SceneResult]) -> frozenset[str]:
-    """A run's scenes as `refuse_leaks` knows synthetic images: by their ids and their files' sha256."""
-    return frozenset(name for one in scenes for name in (one["scene_id"], Path(one["artifact"]).stem))
-
-
 def read_synthetic(provenance: Path) -> frozenset[str]:
-    """The same from an exported data set's provenance.jsonl: ids of its scenes or samples, and their files' sha256.
+    """What `refuse_synthetic` knows of an export, from its provenance.jsonl: ids of scenes or samples, files' sha256.
 
     Raises:
         DatasetError: the file is missing, or a line is not one of ours.

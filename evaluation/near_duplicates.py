@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from ..data.images import read_image
 from ..data.records import AnnotationTable, AnnotationTableBuilder, Dataset, Findings, ImageRecord, Rle
-from ..errors import LeakError
 from ..tools.judging.measures import HASH_BITS
 from ..tools.protocols import ImageEmbedder
 from .looks import Look, read_looks, shrink
@@ -68,39 +67,6 @@ def find_near_duplicates(
             if duplicate is not None:
                 found.append(duplicate)
     return found
-
-
-def without_near_duplicates(
-    dataset: Dataset, *, embedder: ImageEmbedder, max_bits: int, min_similarity: float
-) -> Dataset:
-    """Leave out of train what val or test shows too; counted in its findings as `near_duplicate_of_held_out`.
-
-    Args:
-        max_bits: as `find_near_duplicates` has it, and so `min_similarity`.
-
-    Raises:
-        LeakError: no training image would be left.
-    """
-    findings = Findings()
-    findings.update(dataset.findings)
-    duplicates = find_near_duplicates(
-        *_sides(dataset), embedder=embedder, max_bits=max_bits, min_similarity=min_similarity, findings=findings
-    )
-    dropped = {one.train for one in duplicates}
-    kept = [one not in dropped for one in dataset.images]
-    for one in duplicates:
-        findings.add("near_duplicate_of_held_out", f"{one.train.file_name!r} shows {one.held_out.file_name!r}")
-    if duplicates and not any(one.split == "train" and keep for one, keep in zip(dataset.images, kept, strict=True)):
-        raise LeakError(
-            f"{str(dataset.root)!r}: each of {len(duplicates)} training images is nearly one of val or test; expected "
-            "others. Split the data set by scene, not by picture, or set stricter limits."
-        )
-    return replace(keep_images(dataset, kept) if duplicates else dataset, findings=findings)
-
-
-def _sides(dataset: Dataset) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    train = [one for one in dataset.images if one.split == "train"]
-    return train, [one for one in dataset.images if one.split != "train"]
 
 
 def keep_images(dataset: Dataset, kept: Sequence[bool]) -> Dataset:

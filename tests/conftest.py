@@ -1,19 +1,37 @@
-"""Shared fixtures: a small COCO data set on disk, with everything that goes wrong when sizes are swapped."""
+"""Shared fixtures: the command line, and a small COCO data set on disk, with all that goes wrong in swapped sizes."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from maskwright import cli
 from maskwright.data.masks import mask_to_rle, mask_to_segmentation
 from maskwright.data.records import Rle
 
 HEIGHT, WIDTH = 48, 64
+
+
+@pytest.fixture
+def maskwright(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs a command line in this process; returns its exit code and everything it printed."""
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["maskwright", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as exit_info:
+            cli.main()
+        captured = capfd.readouterr()
+        return int(exit_info.value.code or 0), captured.out + captured.err
+
+    return run
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 import torch
 from anomaly_folders import write_item, write_picture
 
-from maskwright import cli
 from maskwright.data.records import ImageRGB
 from maskwright.errors import DatasetError, LeakError, RunFolderError
 from maskwright.evaluation import anomaly_classifier, anomaly_evaluation, generation_extractors
@@ -309,27 +307,15 @@ def test_one_defect_cannot_be_told_apart(opened: AnomalyRun) -> None:
 
 
 @pytest.fixture
-def maskwright(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str]]:
-    """Runs a command line in this process; returns its exit code and everything it printed."""
+def without_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights"))
     monkeypatch.setattr(
         generation_extractors, "choose_extractor", lambda *_, **__: (BrightnessExtractor(), "no weights")
     )
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["maskwright", *map(str, arguments)])
-        monkeypatch.setattr("maskwright.console.console.width", 200)
-        with pytest.raises(SystemExit) as exit_info:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(exit_info.value.code or 0), captured.out + captured.err
-
-    return run
+    monkeypatch.setattr("maskwright.console.console.width", 200)
 
 
-@pytest.mark.usefixtures("small_network")
+@pytest.mark.usefixtures("small_network", "without_weights")
 @pytest.mark.parametrize(
     ("only", "titles"),
     [

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from maskwright import cli
-
-
-@pytest.fixture
-def maskwright(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Runs a command line in this process; returns its exit code and everything it printed."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["maskwright", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exit_info:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(exit_info.value.code or 0), captured.out + captured.err
-
-    return run
-
 
 Edit = Callable[[dict[str, list[dict[str, object]]]], object]
 

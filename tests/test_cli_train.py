@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from detector_helpers import Colours, copy_of, make_run, open_made, script
 from run_helpers import QUICK
 
-from maskwright import cli
 from maskwright.errors import MissingDependencyError
 from maskwright.evaluation.yolo_detector import YoloDetector
 
@@ -25,21 +23,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(made: Path, tmp_path: Path) -> Path:
     """The run and its data, in a folder of the test's own."""
     return copy_of(made, tmp_path)
-
-
-@pytest.fixture
-def maskwright(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Runs a command line in this process; returns its exit code and everything it printed."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["maskwright", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exit_info:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(exit_info.value.code or 0), captured.out + captured.err
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -18,9 +18,9 @@ from PIL import Image
 from maskwright.data.masks import mask_to_rle
 from maskwright.data.records import AnnotationTableBuilder, Category, Dataset, Findings, ImageRecord, ImageRGB
 from maskwright.errors import DatasetError, LeakError
-from maskwright.evaluation.leaks import read_synthetic, refuse_leaks, scene_parents, synthetic_scenes
+from maskwright.evaluation.leaks import find_leaks, read_synthetic, refuse_synthetic, scene_parents
 from maskwright.evaluation.looks import CHUNK
-from maskwright.evaluation.near_duplicates import NearDuplicate, find_near_duplicates, without_near_duplicates
+from maskwright.evaluation.near_duplicates import NearDuplicate, find_near_duplicates, keep_images
 from maskwright.memory.entries import ItemResult, SceneResult
 
 HEIGHT, WIDTH = 48, 64
@@ -179,29 +179,10 @@ def test_training_images_are_left_out_with_their_annotations(tmp_path: Path) -> 
         write(tmp_path, "b.png", picture(3)),
     ]
     dataset = to_dataset(tmp_path, images)
-    dataset.findings.add("missing_image", "x.png")
-    kept = without_near_duplicates(dataset, embedder=Colours(), max_bits=MAX_BITS, min_similarity=MIN_SIMILARITY)
+    kept = keep_images(dataset, [True, False, True, True])
     assert list(kept.images) == [images[0], images[2], images[3]]
     for sample, index in zip(kept.samples(), (0, 2, 3), strict=True):
         assert repr(sample) == repr(dataset.sample(index))
-    assert kept.findings.examples == {
-        "missing_image": ["x.png"],
-        "near_duplicate_of_held_out": ["'copy.jpg' shows 'a.png'"],
-    }
-    assert dataset.findings.counts == {"missing_image": 1}
-
-
-def test_a_data_set_without_copies_stays_as_it_is(tmp_path: Path) -> None:
-    dataset = to_dataset(tmp_path, [write(tmp_path, "a.png", picture(1)), write(tmp_path, "b.png", picture(2), "val")])
-    kept = without_near_duplicates(dataset, embedder=Colours(), max_bits=MAX_BITS, min_similarity=MIN_SIMILARITY)
-    assert kept.images is dataset.images
-    assert kept.annotations is dataset.annotations
-
-
-def test_a_training_side_of_copies_alone_is_refused(tmp_path: Path) -> None:
-    dataset = to_dataset(tmp_path, [write(tmp_path, "a.png", picture(1)), write(tmp_path, "b.png", picture(1), "val")])
-    with pytest.raises(LeakError, match="each of 1 training images"):
-        without_near_duplicates(dataset, embedder=Colours(), max_bits=MAX_BITS, min_similarity=MIN_SIMILARITY)
 
 
 def scene(scene_id: str, background: str, *instances: tuple[str, str]) -> SceneResult:
@@ -229,16 +210,17 @@ def test_a_scene_is_made_of_its_background_and_its_instances_sources() -> None:
     }
 
 
-def refuse(train: Sequence[ImageRecord], held_out: Sequence[ImageRecord], **given: object) -> None:
-    settings: dict[str, object] = {"parents": {}, "synthetic": frozenset(), **given}
-    refuse_leaks(
+def leaks_of(
+    train: Sequence[ImageRecord], held_out: Sequence[ImageRecord], parents: Mapping[str, frozenset[str]]
+) -> dict[str, str]:
+    return find_leaks(
         train,
         held_out,
         embedder=Colours(),
         max_bits=MAX_BITS,
         min_similarity=MIN_SIMILARITY,
         findings=Findings(),
-        **settings,  # type: ignore[arg-type]
+        parents=parents,
     )
 
 
@@ -250,28 +232,29 @@ def test_a_scene_made_of_a_copy_is_a_leak_however_much_is_pasted_over_it(tmp_pat
     scenes = [write(tmp_path, "s1.png", pasted), write(tmp_path, "s2.png", picture(6))]
     assert not find(scenes, held_out)
     parents = scene_parents([scene("s1", "parent.jpg"), scene("s2", "fern.png", ("synthetic", "i"))], [])
-    refuse(scenes, held_out, parents=parents)
-    with pytest.raises(LeakError, match=r"2 training images leak.*'parent.jpg' shows 'val.png'.*'s1.png' is made of"):
-        refuse([parent, *scenes], held_out, parents=parents)
-
-
-def test_many_leaks_are_counted_and_some_named(tmp_path: Path) -> None:
-    held_out = [write(tmp_path, f"v{seed}.png", picture(seed), "val") for seed in range(7)]
-    train = [write(tmp_path, f"t{seed}.png", picture(seed)) for seed in range(7)]
-    with pytest.raises(LeakError, match=r"7 training images leak.*'t4.png' shows 'v4.png'; …") as caught:
-        refuse(train, held_out)
-    assert "t5.png" not in str(caught.value)
+    assert leaks_of(scenes, held_out, parents) == {}
+    assert leaks_of([parent, *scenes], held_out, parents) == {
+        "parent.jpg": "shows 'val.png'",
+        "s1.png": "is made of 'parent.jpg', which shows 'val.png'",
+    }
 
 
 def test_a_synthetic_image_never_measures(tmp_path: Path) -> None:
     photograph = write(tmp_path, "foto.png", picture(1), "test")
     by_name = write(tmp_path, "s1.png", picture(2), "val")
     renamed = write(tmp_path, "umbenannt ü.png", picture(3), "val")
-    made = synthetic_scenes([scene("s1", "b.png")]) | {hashlib.sha256(renamed.path.read_bytes()).hexdigest()}
-    refuse([], [photograph], synthetic=made)
+    made = {"s1", hashlib.sha256(renamed.path.read_bytes()).hexdigest()}
+    refuse_synthetic([photograph], made)
     for one in (by_name, renamed):
         with pytest.raises(LeakError, match=f"1 images of val or test are synthetic: {one.file_name}"):
-            refuse([], [photograph, one], synthetic=made)
+            refuse_synthetic([photograph, one], made)
+
+
+def test_many_synthetic_images_are_counted_and_some_named(tmp_path: Path) -> None:
+    held_out = [write(tmp_path, f"v{seed}.png", picture(seed), "val") for seed in range(7)]
+    with pytest.raises(LeakError, match=r"7 images of val or test are synthetic: .*v4.png; …") as caught:
+        refuse_synthetic(held_out, {f"v{seed}" for seed in range(7)})
+    assert "v5.png" not in str(caught.value)
 
 
 def test_synthetic_images_are_known_from_an_export(tmp_path: Path) -> None:

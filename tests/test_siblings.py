@@ -80,6 +80,18 @@ def test_groups_are_the_objects(tmp_path: Path) -> None:
     assert find_siblings([]) == []
 
 
+def test_damaged_pictures_are_alone_and_stop_nothing(tmp_path: Path) -> None:
+    item = write_tiles(tmp_path)
+    for number in (0, 6):
+        (item / "test" / "Riß" / f"{number:03d}.png").write_bytes(
+            (item / "test" / "Riß" / f"{number:03d}.png").read_bytes()[:1500]
+        )
+    records = [one for one in load_anomalies(item).records if not one.is_good]
+    groups = find_siblings([one.image for one in records])
+    assert [sum(group == other for other in groups) for group in (groups[0], groups[6], groups[1])] == [1, 1, 3]
+    assert len(split_of(item, apart=True).of("test", "Riß")) + len(split_of(item, apart=True).of("reference")) == 18
+
+
 def test_the_protocol_lets_objects_stand_on_both_sides(tmp_path: Path) -> None:
     split = split_of(write_tiles(tmp_path), apart=False)
     assert len(split.of("reference")) == 6
