@@ -349,6 +349,7 @@ def test_the_command_prints_the_parts_that_were_asked_for(
     assert written == {{"Detection": "anomaly"}.get(title, title.lower()) for title in titles}
 
 
+@pytest.mark.usefixtures("without_weights")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
