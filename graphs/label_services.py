@@ -1,0 +1,53 @@
+"""What the label agent's nodes are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..configs.label_agent import LabelAgentSettings
+from ..tools.labels import LabelClassifier
+from ..tools.protocols import TextScorer
+from ..tools.scenes import PaintedScene, SceneRequest
+from .label_state import LabelItem, PromptEntry, PromptScore
+from .lockstep import Meter
+from .services import Artifacts
+from .writing import Usage
+
+
+class SceneWriter(Protocol):
+    """Writes prompts for whole scenes, and judges its own before any pixel is painted (IAA, arXiv 2412.20439)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def draft(self, item: LabelItem, draft: int, refused: Sequence[str], usage: Usage) -> PromptEntry:
+        """A first prompt; `refused` says why pictures of the last one were. Raises LanguageModelError."""
+        ...
+
+    def score(self, item: LabelItem, prompt: PromptEntry, usage: Usage) -> PromptScore:
+        """The prompt's score, with a reason for each point that it lost. Raises LanguageModelError; never made up."""
+        ...
+
+    def rewrite(self, item: LabelItem, prompt: PromptEntry, score: PromptScore, usage: Usage) -> PromptEntry:
+        """The prompt without what was found wrong. Raises LanguageModelError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelServices:
+    """What the label agent needs for one item."""
+
+    settings: LabelAgentSettings
+    run_seed: int
+    writer: SceneWriter
+    paint: Callable[[Sequence[SceneRequest]], Sequence[PaintedScene]]
+    classifier: LabelClassifier | None
+    """None: no filter."""
+    text_scorer: TextScorer | None
+    open_shares: Mapping[str, float]
+    """Of each class's quota, what is still open, in [0, 1], as it stood when the wave began."""
+    artifacts: Artifacts
+    usage: Usage
+    meter: Meter
