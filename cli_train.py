@@ -52,6 +52,10 @@ BatchOption = Annotated[int | None, typer.Option(help="Pictures a step.")]
 CurriculumOption = Annotated[
     float | None, typer.Option(help="Share of the steps with synthetic images; the rest is on real ones alone.")
 ]
+AlsoOption = Annotated[
+    list[Path] | None,
+    typer.Option("--also", metavar="RUN", help="A further run from the same data set, measured with it; repeatable."),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 
 
@@ -65,7 +69,7 @@ def add_training_commands(app: typer.Typer, evaluate_app: typer.Typer) -> None:
     evaluate_app.command(
         "yolo",
         epilog="Examples:  maskwright evaluate yolo runs/instances-1 --data PATH --seeds 3  ·  "
-        "maskwright evaluate yolo runs/anomaly-1 --steps 600 --size 256 --split test  ·  "
+        "maskwright evaluate yolo runs/anomaly-1 --also runs/instances-1 --steps 600 --size 256 --split test  ·  "
         "maskwright evaluate yolo runs/instances-1 --ratio 0.5 --ratio 1 --ratio 2 --set evaluation.max_bits=6  ·  "
         "after Ctrl-C or a kill, the same command goes on.",
     )(evaluate_yolo)
@@ -86,6 +90,7 @@ def evaluate_yolo(
         typer.Option("--ratio", help="Most synthetic images for each real one; repeatable, each is measured."),
     ] = None,
     curriculum: CurriculumOption = None,
+    also: AlsoOption = None,
     overrides: SetOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -101,7 +106,7 @@ def evaluate_yolo(
     flags: dict[str, object] = {"seeds": seeds, "steps": steps, "model": model, "task": task, "split": split}
     flags |= {"image_px": size, "batch": batch, "mixing.curriculum": curriculum}
     detector = YoloDetector()
-    comparison = _open(run_folder, data, overrides, flags, detector, measures=True)
+    comparison = _open(run_folder, data, overrides, flags, detector, measures=True, also=also or ())
 
     def tell(result: ArmResult) -> None:
         one = result.figures.overall
@@ -128,6 +133,7 @@ def train(
     size: SizeOption = None,
     batch: BatchOption = None,
     curriculum: CurriculumOption = None,
+    also: AlsoOption = None,
     overrides: SetOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -137,7 +143,7 @@ def train(
     """
     flags: dict[str, object] = {"steps": steps, "model": model, "task": task}
     flags |= {"image_px": size, "batch": batch, "mixing.curriculum": curriculum}
-    train_run(run_folder, data, overrides, flags, device)
+    train_run(run_folder, data, overrides, flags, device, also or ())
 
 
 def train_run(
@@ -146,6 +152,7 @@ def train_run(
     overrides: Sequence[str] | None = None,
     flags: Mapping[str, object] | None = None,
     device: str = "auto",
+    also: Sequence[Path] = (),
 ) -> None:
     """Train one detector on a run's product, and say where it lies.
 
@@ -157,7 +164,7 @@ def train_run(
     from .evaluation.yolo_evaluation import train_product
 
     detector = YoloDetector()
-    comparison = _open(run_folder, data, overrides, flags or {}, detector, measures=False)
+    comparison = _open(run_folder, data, overrides, flags or {}, detector, measures=False, also=also)
     with Bars().shown() as bars:
         trained = train_product(comparison, detector, device=device, progress=bars)
     show_findings(comparison.findings)
@@ -178,6 +185,7 @@ def _open(
     detector: Detector,
     *,
     measures: bool,
+    also: Sequence[Path],
 ) -> Comparison:
     """The run by its recipe's settings with flags above them.
 
@@ -194,7 +202,7 @@ def _open(
     given = [f"evaluation.{name}={json.dumps(value)}" for name, value in flags.items() if value is not None]
     settings = read_recipe(run_folder, [*(overrides or ()), *given]).evaluation
     with errors.status("looking for near-duplicates of held-out images"):
-        return open_comparison(run_folder, data, settings, Lite0(), measures=measures)
+        return open_comparison(run_folder, data, settings, Lite0(), measures=measures, also=also)
 
 
 def _show(summary: YoloSummary) -> None:

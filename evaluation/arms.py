@@ -24,7 +24,7 @@ from ..memory.artifacts import breaking_the_run
 from .arm_files import RealAnd, paste_like, point_val_at_train, share_images, whole_or_absent
 from .copy_paste import CopyPaste
 from .mixing import choose_synthetic
-from .run_product import RunProduct, SyntheticImage, read_product
+from .run_product import RunProduct, SyntheticImage, read_products
 
 ArmName = Literal["real", "real + copy-paste", "real + ours"]
 REAL: Final = "real"
@@ -78,6 +78,7 @@ def build_arms(
     seed: int = 0,
     leave_out: Container[str] = frozenset(),
     names: Sequence[ArmName] = ARM_NAMES,
+    also: Sequence[Path] = (),
 ) -> tuple[Arm, ...]:
     """Write FOLDER/ARM/yolo and FOLDER/ARM/coco for each arm; a killed call goes on at the first arm that is not whole.
 
@@ -93,6 +94,7 @@ def build_arms(
         seed: decides what mixing draws and what is pasted.
         leave_out: file names of synthetic images that nothing may learn from.
         names: which arms; a later call may add others to the folder.
+        also: folders of further runs from the same data set, whose images count as this one's.
 
     Raises:
         DatasetError: another data set than the run's, or one without a class of the run.
@@ -100,7 +102,7 @@ def build_arms(
         RunFolderError: the run has no synthetic image, or `folder` is of other arms.
         BrokenRunError: the disk is full or not writable.
     """
-    product = read_product(run_folder, dataset)
+    product = read_products([run_folder, *also], dataset)
     num_real = sum(image.split == "train" for image in dataset.images)
     learned = [one for one in product.images if one.file_name not in leave_out]
     chosen = choose_synthetic(learned, num_real, settings.mixing, seed=seed)

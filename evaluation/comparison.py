@@ -23,7 +23,7 @@ from .arms import ARM_NAMES, Arm, ArmName, build_arms
 from .detection_metrics import measure_detections
 from .leaks import file_digest, find_leaks, listed, read_parents, read_synthetic, refuse_equal_files, refuse_synthetic
 from .near_duplicates import keep_images
-from .run_product import PROVENANCE, RunProduct, read_defects, read_product
+from .run_product import PROVENANCE, RunProduct, read_defects, read_products
 
 MANY_LEFT_OUT: Final = 0.2
 """Share of the training images beyond which the comparison is of another data set than the user's."""
@@ -38,6 +38,8 @@ class Comparison:
     """What arms are built from; no training image of it shows, or is made of, what measures."""
 
     run_folder: Path
+    also: Sequence[Path] = ()
+    """Further runs, whose images count as this one's."""
     results: Path
     """Folder of what is trained and measured; runs may share one, and with it what they have in common."""
     dataset: Dataset
@@ -88,6 +90,7 @@ class Comparison:
             self.settings.model_copy(update={"mixing": mixing}),
             leave_out=self.left_out.keys(),
             names=names,
+            also=self.also,
         )
         folders = {phase.data_yaml.parent / "images" / "train" for arm in arms for phase in arm.phases}
         files = (path for folder in sorted(folders) for path in folder.rglob("*") if path.is_file())
@@ -117,6 +120,7 @@ def open_comparison(
     *,
     measures: bool = True,
     results: Path | None = None,
+    also: Sequence[Path] = (),
 ) -> Comparison:
     """Read a run's product and its data set, and leave out what shows, or is made of, a held-out image.
 
@@ -127,6 +131,7 @@ def open_comparison(
         settings: of the evaluation; its limits decide what a near-duplicate is.
         measures: False where a detector is only trained: then no side to measure on is needed.
         results: default RUN/evaluation/yolo.
+        also: further runs from the same data set, whose images count as this one's.
 
     Raises:
         RunFolderError: no run, or nothing exported.
@@ -135,15 +140,16 @@ def open_comparison(
     """
     recipe = read_recipe(run_folder)
     dataset = _read_dataset(run_folder, recipe, data)
-    product = read_product(run_folder, dataset)
+    folders = [run_folder, *also]
+    product = read_products(folders, dataset)
     findings = Findings()
     findings.update(dataset.findings)
     if measures:
         _refuse_unmeasured(dataset, settings)
     not_train = [image for image in dataset.images if image.split != "train"]
-    made = [product.export.images[one.index] for one in product.images]
+    made = [product.record(one) for one in product.images]
     files = {file_digest(image.path) for image in made} - {""}
-    refuse_synthetic(not_train, files | read_synthetic(run_folder / PROVENANCE))
+    refuse_synthetic(not_train, files.union(*(read_synthetic(folder / PROVENANCE) for folder in folders)))
     only = settings.split if measures and settings.hold_out == "measured" else None
     held_out = [image for image in not_train if only in (None, image.split)]
     leaks = find_leaks(
@@ -153,13 +159,14 @@ def open_comparison(
         max_bits=settings.max_bits,
         min_similarity=settings.min_similarity,
         findings=findings,
-        parents=read_parents(run_folder, _train(dataset), makes_defects=product.makes_defects),
+        parents=_read_all_parents(folders, product, dataset),
     )
     _refuse_nothing_left(dataset, product, leaks)
     _tell(leaks, len(_train(dataset)) + len(product.images), findings)
     kept = keep_images(dataset, [one.split != "train" or one.file_name not in leaks for one in dataset.images])
     comparison = Comparison(
         run_folder=run_folder,
+        also=tuple(also),
         results=results or run_folder / "evaluation" / "yolo",
         dataset=kept if leaks else dataset,
         product=product,
@@ -171,6 +178,13 @@ def open_comparison(
     if measures:
         _tell_gaps(comparison)
     return comparison
+
+
+def _read_all_parents(folders: Sequence[Path], product: RunProduct, dataset: Dataset) -> dict[str, frozenset[str]]:
+    parents: dict[str, frozenset[str]] = {}
+    for folder, export in zip(folders, product.exports, strict=True):
+        parents |= read_parents(folder, _train(dataset), makes_defects=export.makes_defects)
+    return parents
 
 
 def _read_dataset(run_folder: Path, recipe: Recipe, data: Path | None) -> Dataset:

@@ -15,7 +15,7 @@ from ..data.anomaly_split_files import load_split
 from ..data.defect_instances import MIN_PART_PX, DefectDatasetBuilder
 from ..data.load import load_dataset
 from ..data.mvtec import load_anomalies
-from ..data.records import Dataset, Sample
+from ..data.records import Dataset, ImageRecord, Sample
 from ..data.splits import dataset_digest
 from ..errors import DatasetError, RunFolderError
 
@@ -31,29 +31,48 @@ class SyntheticImage:
 
     file_name: str
     index: int
-    """In the run's export."""
+    """In the export."""
     instances: Mapping[int, int]
     """How many synthetic instances of each class it shows, by the user's category id."""
+    export: int = 0
+    """Which of the product's exports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What a run wrote for detectors."""
+
+    dataset: Dataset
+    category_ids: Mapping[int, int]
+    """The user's category ids by those of the export."""
+    makes_defects: bool
+    """Whether it is an anomaly run's."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProduct:
-    """A run's synthetic images, in the order of its export."""
+    """The synthetic images of one run or of several, in the order of their exports."""
 
     images: Sequence[SyntheticImage]
-    makes_defects: bool
-    """Whether it is an anomaly run."""
-    export: Dataset
-    category_ids: Mapping[int, int]
-    """The user's category ids by those of the export."""
+    exports: Sequence[Export]
     digest: str
     """Hex sha256 of where it came from and what its pixels are."""
+
+    @property
+    def makes_defects(self) -> bool:
+        """Whether an anomaly run is among them."""
+        return any(export.makes_defects for export in self.exports)
+
+    def record(self, one: SyntheticImage) -> ImageRecord:
+        """The file of an image."""
+        return self.exports[one.export].dataset.images[one.index]
 
     def samples(self, chosen: Sequence[SyntheticImage]) -> Iterator[Sample]:
         """Chosen images with everything that is labelled in them, by the user's category ids."""
         for one in chosen:
-            sample = self.export.sample(one.index)
-            shown = (replace(each, category_id=self.category_ids[each.category_id]) for each in sample.annotations)
+            export = self.exports[one.export]
+            sample = export.dataset.sample(one.index)
+            shown = (replace(each, category_id=export.category_ids[each.category_id]) for each in sample.annotations)
             yield Sample(sample.image, tuple(shown))
 
 
@@ -63,6 +82,30 @@ class _Made(msgspec.Struct):
     category: str = ""
     scenes: list[str] = msgspec.field(default_factory=list)
     id: str = ""
+
+
+def read_products(run_folders: Sequence[Path], dataset: Dataset) -> RunProduct:
+    """Read the synthetic training images of runs that were made from one data set, as one product.
+
+    Raises:
+        RunFolderError, DatasetError: as `read_product` raises them; two runs have images of one name.
+    """
+    products = [read_product(folder, dataset) for folder in run_folders]
+    if len(products) == 1:
+        return products[0]
+    images: list[SyntheticImage] = []
+    owner: dict[str, Path] = {}
+    for number, (folder, product) in enumerate(zip(run_folders, products, strict=True)):
+        for one in product.images:
+            if (first := owner.setdefault(Path(one.file_name).stem, folder)) != folder:
+                raise DatasetError(
+                    f"{str(first)!r} and {str(folder)!r} both made an image {one.file_name!r}; expected different "
+                    "names. Name one run only, or make the second one with another agent."
+                )
+            images.append(replace(one, export=number))
+    digest = hashlib.sha256("".join(one.digest for one in products).encode()).hexdigest()
+    exports = [export for product in products for export in product.exports]
+    return RunProduct(images, exports, digest)
 
 
 def read_product(run_folder: Path, dataset: Dataset) -> RunProduct:
@@ -93,7 +136,7 @@ def read_product(run_folder: Path, dataset: Dataset) -> RunProduct:
     refuse_shared_names((one.file_name for one in images), dataset)
     ids = {one.category_id: own_ids[one.name] for one in export.categories if one.name in own_ids}
     digest = hashlib.sha256((run_folder / PROVENANCE).read_bytes() + dataset_digest(export).encode()).hexdigest()
-    return RunProduct(images, any(one.id for one in made), export, ids, digest)
+    return RunProduct(images, [Export(export, ids, any(one.id for one in made))], digest)
 
 
 def read_defects(run_folder: Path, data: Path, item: str | None = None, *, min_part_px: int = MIN_PART_PX) -> Dataset:
