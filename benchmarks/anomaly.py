@@ -5,8 +5,9 @@ b  CutPaste on the normal images                   f  reference and (d)
 c  the anomaly agent without its loop              g  reference and (a)
 d  the anomaly agent
 
-(a) to (d) see no real defect anywhere. All arms have the same network, steps, normal images and augmentation; the
-last checkpoint counts. The split is AnomalyDiffusion's, the same for all seeds, and no test image gets past the guard.
+(a) to (d) see no real defect anywhere. (f) and (g) mix from the start, or see made-up defects alone at first, for the
+share of the steps that `--first` says. All arms have the same network, steps, normal images and augmentation; the last
+checkpoint counts. The split is AnomalyDiffusion's, the same for all seeds, and no test image gets past the guard.
 A stopped benchmark goes on: pools, checkpoints and results lie below `--out`.
 Run: maskwright models fetch minilm && python benchmarks/anomaly.py --data PATH [--item NAME] [--defects NAME ...]
 """
@@ -46,7 +47,7 @@ from maskwright.data.files import write_atomically
 from maskwright.data.mvtec import load_anomalies
 from maskwright.data.records import Findings
 from maskwright.evaluation.anomaly_baselines import CutPasteSampler, PerlinSampler
-from maskwright.evaluation.anomaly_samplers import DefectSampler, FolderSampler, MixedSampler
+from maskwright.evaluation.anomaly_samplers import Curriculum, DefectSampler, FolderSampler, MixedSampler
 from maskwright.evaluation.anomaly_training import Precision, UNetTraining, measure_unet, train_unet
 from maskwright.memory.knowledge import KnowledgeBase, open_knowledge
 from maskwright.models.device import resolve_device
@@ -90,6 +91,8 @@ class Bench:
     out: Path
     reference_share: float = 0.5
     """Of the defects in (f) and (g)."""
+    first_share: float = 0.0
+    """Of the steps of (f) and (g), those at the start without a real defect."""
     develops: bool = False
     """Measure on the reference third in place of the test side, for whoever changes a recipe."""
     reports: dict[str, list[PoolReport]] = field(default_factory=dict)
@@ -134,12 +137,13 @@ class Bench:
     def reference(self) -> DefectSampler:
         return FolderSampler(self.reference_records, self.size_px)
 
-    def beside_reference(self, other: DefectSampler) -> DefectSampler:
-        return MixedSampler([(self.reference_share, self.reference()), (1 - self.reference_share, other)])
+    def beside_reference(self, other: DefectSampler) -> Curriculum:
+        mixture = MixedSampler([(self.reference_share, self.reference()), (1 - self.reference_share, other)])
+        return Curriculum(other, mixture, self.first_share)
 
-    def source(self, arm: str) -> DefectSampler:
+    def source(self, arm: str) -> DefectSampler | Curriculum:
         """Where an arm's defects come from."""
-        sources: dict[str, Callable[[], DefectSampler]] = {
+        sources: dict[str, Callable[[], DefectSampler | Curriculum]] = {
             "a": lambda: PerlinSampler(self.normals),
             "b": lambda: CutPasteSampler(self.normals),
             "c": lambda: self.agent("c"),
@@ -155,8 +159,8 @@ class Bench:
         learned = [*self.normal_records, *(self.reference_records if arm in "efg" else ())]
         pool = self.pool_settings(loop=arm != "c")
         made = pool_name(pool, self.normal_records, self.knowledge) if arm in "cdf" else ""
-        share = self.reference_share if arm in "fg" else None
-        return _digest([arm, asdict(training), self.defects, [one.key for one in learned], made, share])
+        shares = (self.reference_share, self.first_share) if arm in "fg" else ()
+        return _digest([arm, asdict(training), self.defects, [one.key for one in learned], made, shares])
 
     def result_key(self, arm: str, training: UNetTraining) -> str:
         """16 characters of what decides a result."""
@@ -210,6 +214,7 @@ def open_bench(arguments: argparse.Namespace) -> Bench:
         workers=arguments.workers,
         out=arguments.out,
         reference_share=arguments.share,
+        first_share=arguments.first,
         develops=arguments.develop,
     )
 
@@ -290,6 +295,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="items of the agent side by side")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--share", type=float, default=0.5, help="of real defects in (f) and (g)")
+    parser.add_argument("--first", type=float, default=0.0, help="of the steps of (f) and (g), without real ones")
     parser.add_argument("--apart", action="store_true", help="keep photographs of one object on one side of the split")
     parser.add_argument("--develop", action="store_true", help="measure on the reference third; arms a to d only")
     parser.add_argument("--out", type=Path, default=Path("runs/anomaly_benchmark"))

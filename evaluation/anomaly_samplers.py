@@ -74,6 +74,20 @@ class MixedSampler:
         return self.parts[chosen][1].sample(rng)
 
 
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """One source at first, another one after it."""
+
+    first: DefectSampler
+    then: DefectSampler
+    first_share: float
+    """Of a training's steps, in [0, 1]."""
+
+    def at(self, done_share: float) -> DefectSampler:
+        """The source after a share of the steps, in [0, 1)."""
+        return self.first if done_share < self.first_share else self.then
+
+
 def read_square(record: AnomalyRecord, size_px: int) -> tuple[ImageRGB, MaskHW]:
     """A picture and its mask scaled to a square, (S, S, 3) uint8 and (S, S) bool; a mask never vanishes by it.
 

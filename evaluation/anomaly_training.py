@@ -22,7 +22,7 @@ from ..data.records import ImageRGB, MaskHW
 from ..errors import RecipeError
 from .anomaly_checkpoints import Checkpoints
 from .anomaly_metrics import AnomalyMeter, AnomalyMetrics, ScoresHW
-from .anomaly_samplers import DefectSampler, read_square
+from .anomaly_samplers import Curriculum, DefectSampler, read_square
 from .anomaly_unet import LEAST_SIDE_PX, AnomalyUNet, focal_loss, image_to_contrast, logits_to_scores
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Scored:
 
 
 def train_unet(
-    defects: DefectSampler,
+    defects: DefectSampler | Curriculum,
     normals: DefectSampler,
     training: UNetTraining,
     folder: Path,
@@ -153,7 +153,7 @@ def _take_step(
 
 
 def make_batch(
-    defects: DefectSampler, normals: DefectSampler, training: UNetTraining, step: int
+    defects: DefectSampler | Curriculum, normals: DefectSampler, training: UNetTraining, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What one step learns from: normal and defect in turns.
 
@@ -161,9 +161,10 @@ def make_batch(
         (batch, in_channels, S, S) float32, local contrast; (batch, S, S) int64, 1 on defects.
     """
     pixels, masks = [], []
+    source = defects.at(step / training.steps) if isinstance(defects, Curriculum) else defects
     for place in range(training.batch):
         rng = np.random.default_rng([training.seed, step, place])
-        image_rgb, mask_hw = augment(*(defects if place % 2 else normals).sample(rng), rng)
+        image_rgb, mask_hw = augment(*(source if place % 2 else normals).sample(rng), rng)
         pixels.append(image_to_contrast(image_rgb, training.in_channels))
         masks.append(torch.from_numpy(mask_hw).long())
     return torch.stack(pixels), torch.stack(masks)

@@ -18,7 +18,7 @@ from maskwright.evaluation import anomaly_classifier
 from maskwright.evaluation.anomaly_baselines import CutPasteSampler, PerlinSampler
 from maskwright.evaluation.anomaly_checkpoints import Checkpoints
 from maskwright.evaluation.anomaly_classifier import ClassifierTraining, measure_accuracy, train_classifier
-from maskwright.evaluation.anomaly_samplers import DefectSampler, FolderSampler, MixedSampler, read_square
+from maskwright.evaluation.anomaly_samplers import Curriculum, DefectSampler, FolderSampler, MixedSampler, read_square
 from maskwright.evaluation.anomaly_training import (
     UNetTraining,
     augment,
@@ -114,6 +114,13 @@ def test_a_mixture_keeps_its_shares() -> None:
     mixture = MixedSampler([(0.25, SpotSampler()), (0.75, PlainSampler())])
     spots = sum(mixture.sample(np.random.default_rng(seed))[1].any() for seed in range(400))
     assert 70 < spots < 130
+
+
+def test_a_curriculum_begins_with_one_source_and_goes_on_with_another() -> None:
+    training = UNetTraining(steps=10, batch=4, size_px=SIDE)
+    curriculum = Curriculum(PlainSampler(), SpotSampler(), 0.6)
+    shown = [bool(make_batch(curriculum, PlainSampler(), training, step)[1].any()) for step in range(training.steps)]
+    assert shown == [False] * 6 + [True] * 4
 
 
 def test_a_folder_gives_each_defect_as_often(tmp_path: Path) -> None:
