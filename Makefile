@@ -2,8 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= runs/demo
+PROOF_OUT ?= runs/proof
+PROOF_STEPS ?= 400
+APART := agents.anomaly_agent.splits.apart=true
 
-.PHONY: help demo fetch install test test-slow check typecheck lint bench bench-models clean
+.PHONY: help demo proof fetch install test test-slow check typecheck lint bench bench-models clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +23,14 @@ demo: .venv/.stamp-core  ## install and run the quickstart recipe on photographs
 	$(BIN)/maskwright run quickstart --out $(DEMO_OUT)
 	@echo "data set: $(DEMO_OUT)/dataset"
 	@echo "report:   $(DEMO_OUT)/report.html"
+
+proof: .venv/.stamp-yolo  ## DATA=PATH, an item of an anomaly data set: YOLO with and without, three seeds; resumable
+	@test -n "$(DATA)" || { echo "say which data set: make proof DATA=PATH, a folder that has train/good" >&2; exit 2; }
+	$(BIN)/maskwright models fetch minilm lite0
+	$(BIN)/maskwright run anomaly --data '$(DATA)' --count 40 --set $(APART) --out $(PROOF_OUT)/anomaly
+	$(BIN)/maskwright run instances --data '$(DATA)' --set data.apart=true --set plan.at_least=100 --out $(PROOF_OUT)/instances
+	$(BIN)/maskwright evaluate yolo $(PROOF_OUT)/anomaly --also $(PROOF_OUT)/instances --data '$(DATA)' --split test \
+	  --set evaluation.hold_out=measured --seeds 3 --steps $(PROOF_STEPS) --size 256
 
 fetch: .venv/.stamp-core  ## download the small models that recipes may name (194 MB) into the cache
 	$(BIN)/maskwright models fetch smollm2 minilm lite0

@@ -1,0 +1,101 @@
+"""Does the closed loop help? Rounds whose quotas follow the gains on val, beside the same rounds without reweighting.
+
+Both begin with the same first round, make as many instances a round, and train as long. Val steers the loop; the table
+shows each round's detector on test too, which neither has seen.
+A stopped benchmark goes on. Run: pip install '.[yolo]' && python benchmarks/loop.py --data PATH [--rounds 3] [--seeds 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from maskwright.configs.evaluation import EvaluationSettings
+from maskwright.evaluation.arm_plans import plan_pair
+from maskwright.evaluation.comparison import open_comparison, read_recipe
+from maskwright.evaluation.paired import PairedDifference, Spread, paired_difference, spread
+from maskwright.evaluation.yolo_detector import YoloDetector
+from maskwright.evaluation.yolo_evaluation import measure_arms
+from maskwright.evaluation.yolo_gains import YoloGainMeter
+from maskwright.evaluation.yolo_summary import main_figure, summarize_arms
+from maskwright.graphs.loop import LoopOutcome, round_folder, run_loop
+from maskwright.models.image_features import Lite0
+
+ARMS = {"reweighted": True, "control": False}
+BySeed = dict[int, float | None]
+
+
+def run_arm(name: str, arguments: argparse.Namespace, overrides: Sequence[str]) -> LoopOutcome:
+    """All rounds of the loop or of its control; they share the trainings that they have in common."""
+    return run_loop(
+        "instances",
+        rounds=arguments.rounds,
+        measure=YoloGainMeter(YoloDetector(), Lite0(), data=arguments.data),
+        reweight=ARMS[name],
+        data=arguments.data,
+        out=arguments.out / name,
+        overrides=overrides,
+    )
+
+
+def measure_test(run_folder: Path, data: Path) -> tuple[BySeed, BySeed]:
+    """Mask AP on test by seed: of real images alone, and beside the run's; by the detectors that val judged."""
+    results = run_folder.parent / "evaluation" / "yolo"
+    settings = read_recipe(run_folder).evaluation.model_copy(update={"split": "test"})
+    comparison = open_comparison(run_folder, data, settings, Lite0(), results=results)
+    planned = plan_pair(comparison)
+    arms = by_arm(planned, measure_arms(comparison, planned, YoloDetector()), settings.task)
+    real, ours = (dict(arm.by_seed[main_figure(settings.task)]) for arm in arms)
+    return real, ours
+
+
+def told(figure: Spread | PairedDifference) -> str:
+    if figure.mean is None:
+        return "-"
+    sign = "+" if isinstance(figure, PairedDifference) else ""
+    return f"{figure.mean:{sign}.3f}" + ("" if figure.deviation is None else f" ± {figure.deviation:.3f}")
+
+
+def read_arguments() -> argparse.Namespace:
+    defaults = EvaluationSettings()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="an item of an anomaly data set, which has a test side"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=defaults.seeds)
+    parser.add_argument("--steps", type=int, default=300, help="of each training")
+    parser.add_argument("--size", type=int, default=256, help="longer side of the pictures in pixels")
+    parser.add_argument("--at-least", type=int, default=60, help="instances that the first round tops each class up to")
+    parser.add_argument("--out", type=Path, default=Path("runs/loop_benchmark"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments()
+    evaluation = {"seeds": arguments.seeds, "steps": arguments.steps, "image_px": arguments.size}
+    overrides = [f"evaluation.{name}={value}" for name, value in evaluation.items()]
+    overrides += ["data.apart=true", f"plan.at_least={arguments.at_least}"]
+    table = Table("", "round", "new instances", "val, paired gain", "test, mask AP", "test, minus real", "seeds")
+    for name in ARMS:
+        outcome = run_arm(name, arguments, overrides)
+        for one, gain in zip(outcome.rounds, outcome.gains, strict=False):
+            folder = round_folder(outcome.folder, one.number)
+            real, ours = measure_test(folder, arguments.data)
+            quotas = ", ".join(f"{label} {number}" for label, number in one.quotas.items())
+            figures = [told(gain), told(spread(ours.values())), told(paired_difference(ours, real))]
+            table.add_row(name, str(one.number), quotas, *figures, str(arguments.seeds))
+        table.add_row(name, "", f"ended: {outcome.ended}")
+    console = Console(width=140)
+    console.print(table)
+    console.print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+
+
+if __name__ == "__main__":
+    main()
