@@ -2,7 +2,8 @@
 
 Both begin with the same first round, make as many instances a round, and train as long. Val steers the loop; the table
 shows each round's detector on test too, which neither has seen.
-A stopped benchmark goes on. Run: pip install '.[yolo]' && python benchmarks/loop.py --data PATH [--rounds 3] [--seeds 2]
+A stopped benchmark goes on.
+Run: make install && .venv/bin/python benchmarks/loop.py --data PATH [--rounds 3] [--seeds 2]
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def measure_test(run_folder: Path, data: Path) -> tuple[BySeed, BySeed]:
     settings = read_recipe(run_folder).evaluation.model_copy(update={"split": "test"})
     comparison = open_comparison(run_folder, data, settings, Lite0(), results=results)
     planned = plan_pair(comparison)
-    arms = by_arm(planned, measure_arms(comparison, planned, YoloDetector()), settings.task)
+    arms = summarize_arms(planned, measure_arms(comparison, planned, YoloDetector()), settings.task)
     real, ours = (dict(arm.by_seed[main_figure(settings.task)]) for arm in arms)
     return real, ours
 
