@@ -16,6 +16,11 @@ class MixingSettings(BaseModel):
     max_per_class: int | None = Field(
         None, ge=1, description="most synthetic instances of a class; images that bring more stay out; null: any number"
     )
+    backgrounds: float | None = Field(
+        None,
+        ge=0,
+        description="most real images without an instance for each one with some, in all arms alike; null: all of them",
+    )
     curriculum: float | None = Field(
         None,
         gt=0,
@@ -44,6 +49,13 @@ class EvaluationSettings(BaseModel):
         640, ge=32, le=8192, description="longer side of a picture in training, a multiple of 32"
     )
     batch: int = Field(16, ge=1, le=4096, description="pictures a step")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of activations in training; bfloat16 halves a step on CPUs with AMX; auto: on GPUs that have it",
+    )
+    hyperparameters: dict[str, float] = Field(
+        default_factory=dict, description="of ultralytics, by its names, equal in all arms: mosaic, lr0, fliplr, …"
+    )
     split: Literal["val", "test"] = Field(
         "val", description="the side that is measured, never trained on; test only where you ask for it"
     )

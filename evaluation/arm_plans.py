@@ -95,7 +95,7 @@ def plan_pair(comparison: Comparison) -> tuple[PlannedArm, PlannedArm]:
 def _plan_built(comparison: Comparison, ratio: float | None, names: Sequence[ArmName] = ARM_NAMES) -> list[PlannedArm]:
     arms, key = comparison.arms(ratio, names)
     [real_phase] = arms[0].phases
-    num_real, real_id = comparison.num_real, f"{REAL} {dataset_digest(comparison.dataset)}"
+    num_real, real_id = comparison.num_real, f"{REAL} {dataset_digest(comparison.real)}"
     return [
         PlannedArm(
             name=arm.name,

@@ -23,7 +23,7 @@ from ..errors import RunFolderError
 from ..memory.artifacts import breaking_the_run
 from .arm_files import RealAnd, paste_like, point_val_at_train, share_images, whole_or_absent
 from .copy_paste import CopyPaste
-from .mixing import choose_synthetic
+from .mixing import choose_real, choose_synthetic
 from .run_product import RunProduct, SyntheticImage, read_products
 
 ArmName = Literal["real", "real + copy-paste", "real + ours"]
@@ -103,19 +103,21 @@ def build_arms(
         BrokenRunError: the disk is full or not writable.
     """
     product = read_products([run_folder, *also], dataset)
-    num_real = sum(image.split == "train" for image in dataset.images)
+    real = choose_real(dataset, settings.mixing, seed=seed)
+    num_real = sum(image.split == "train" for image in real.images)
     learned = [one for one in product.images if one.file_name not in leave_out]
     chosen = choose_synthetic(learned, num_real, settings.mixing, seed=seed)
     compose = load_recipe(str(run_folder / "recipe.yaml")).compose
     with breaking_the_run(folder):
-        _claim(folder, _fingerprint(dataset, product, chosen, compose, seed))
-        builder = _Builder(dataset, product, chosen, compose, seed, folder)
+        _claim(folder, _fingerprint(dataset, real, product, chosen, compose, seed))
+        builder = _Builder(dataset, real, product, chosen, compose, seed, folder)
         told = {name: builder.build(name) for name in names}
     return tuple(_to_arm(name, one, folder, settings.mixing.curriculum) for name, one in told.items())
 
 
 def _fingerprint(
     dataset: Dataset,
+    real: Dataset,
     product: RunProduct,
     chosen: Sequence[SyntheticImage],
     compose: ComposeSettings,
@@ -123,7 +125,7 @@ def _fingerprint(
 ) -> str:
     """Of all that decides the arms' files."""
     decides = {
-        "data": dataset_digest(dataset),
+        "data": [dataset_digest(dataset), dataset_digest(real)],
         "product": product.digest,
         "chosen": [one.file_name for one in chosen],
         "compose": compose.model_dump(mode="json"),
@@ -153,6 +155,8 @@ class _Builder:
     """Writes arms, each whole or not at all."""
 
     dataset: Dataset
+    real: Dataset
+    """Of it, what is learned from; copy-paste takes instances and photographs from all of it."""
     product: RunProduct
     chosen: Sequence[SyntheticImage]
     compose: ComposeSettings
@@ -183,14 +187,14 @@ class _Builder:
             made: folder for images that are made for it.
         """
         if name == REAL:
-            return self.dataset, Counter()
+            return self.real, Counter()
         if name == OURS:
             instances = sum((Counter(one.instances) for one in self.chosen), Counter[int]())
-            return RealAnd(self.dataset, lambda: self.product.samples(self.chosen)), instances
+            return RealAnd(self.real, lambda: self.product.samples(self.chosen)), instances
         onto_empty = self.product.makes_defects
         maker = CopyPaste(self.dataset, self.compose, seed=self.seed, onto_empty=onto_empty, findings=findings)
         pasted, instances = paste_like(self.chosen, maker, made, self.dataset, self.compose.jpeg_quality)
-        return RealAnd(self.dataset, pasted.samples), instances
+        return RealAnd(self.real, pasted.samples), instances
 
 
 def _to_arm(name: ArmName, told: _ArmFile, folder: Path, curriculum: float | None) -> Arm:

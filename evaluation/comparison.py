@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from ..tools.protocols import ImageEmbedder
 from .arms import ARM_NAMES, Arm, ArmName, build_arms
 from .detection_metrics import measure_detections
 from .leaks import file_digest, find_leaks, listed, read_parents, read_synthetic, refuse_equal_files, refuse_synthetic
+from .mixing import choose_real
 from .near_duplicates import keep_images
 from .run_product import PROVENANCE, RunProduct, read_defects, read_products
 
@@ -33,7 +35,7 @@ _APART: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """What arms are built from; no training image of it shows, or is made of, what measures."""
 
@@ -53,9 +55,14 @@ class Comparison:
     findings: Findings
     """Of the data set, and what stands against the figures."""
 
+    @cached_property
+    def real(self) -> Dataset:
+        """What of the data set is learned from."""
+        return choose_real(self.dataset, self.settings.mixing, seed=0)
+
     @property
     def num_real(self) -> int:
-        return sum(image.split == "train" for image in self.dataset.images)
+        return sum(image.split == "train" for image in self.real.images)
 
     @property
     def measured(self) -> list[ImageRecord]:
@@ -81,6 +88,7 @@ class Comparison:
             sorted(self.left_out),
             ratio,
             mixing.max_per_class,
+            mixing.backgrounds,
         ]
         key = hashlib.sha256(msgspec.json.encode(decides)).hexdigest()[:16]
         arms = build_arms(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NotRequired, Protocol, TypedDict
+from typing import Final, Literal, NotRequired, Protocol, TypedDict
 
 from ..data.records import ImageRecord
 from ..errors import RecipeError
 
 Task = Literal["segment", "detect"]
+Precision = Literal["auto", "float32", "bfloat16"]
+HYPERPARAMETERS: Final = (
+    *("lr0", "lrf", "weight_decay", "box", "cls", "dfl", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale"),
+    *("shear", "perspective", "flipud", "fliplr", "mosaic", "mixup", "cutmix", "copy_paste", "erasing"),
+)
+"""Of ultralytics, those that change neither what is trained on nor for how long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,10 @@ class DetectorTraining:
     """Longer side of a picture, a multiple of 32."""
     batch: int = 16
     seed: int = 0
+    precision: Precision = "auto"
+    """Of activations; losses and weights are always float32. auto: bfloat16 on GPUs that have it."""
+    hyperparameters: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """By ultralytics' names, those of `HYPERPARAMETERS`; others are as it sets them."""
     device: str = "auto"
     workers: int = 2
     """Processes that read pictures."""
@@ -40,6 +50,10 @@ class DetectorTraining:
         for name in (*given, "image_px", "batch"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)!r}; expected at least 1. Correct the settings.")
+        if unknown := sorted(self.hyperparameters.keys() - set(HYPERPARAMETERS)):
+            raise RecipeError(
+                f"unknown hyperparameter {unknown[0]!r}; known: {', '.join(HYPERPARAMETERS)}. Leave it out."
+            )
         if self.image_px % 32:
             raise RecipeError(f"image_px is {self.image_px!r}; expected a multiple of 32, such as 640.")
 

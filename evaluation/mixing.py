@@ -1,4 +1,4 @@
-"""Which of a run's images are learned from beside the real ones, and for how long."""
+"""Which images are learned from: of the user's photographs, and of a run's beside them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,26 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..configs.evaluation import MixingSettings
+from ..data.records import Dataset
 from ..errors import RecipeError
+from .near_duplicates import keep_images
 from .run_product import SyntheticImage
+
+
+def choose_real(dataset: Dataset, mixing: MixingSettings, *, seed: int) -> Dataset:
+    """The data set with at most `mixing.backgrounds` training images without an instance for each one with some.
+
+    Which ones depends on their names and the seed alone, and a higher setting keeps what a lower one does.
+    """
+    if mixing.backgrounds is None:
+        return dataset
+    table = dataset.annotations
+    train = [index for index, image in enumerate(dataset.images) if image.split == "train"]
+    empty = [index for index in train if not len(table.rows_of_image(index))]
+    most = round(mixing.backgrounds * (len(train) - len(empty)))
+    drawn = sorted(empty, key=lambda index: _draw(dataset.images[index].file_name, seed))
+    surplus = set(drawn[most:])
+    return keep_images(dataset, [index not in surplus for index in range(len(dataset.images))])
 
 
 def choose_synthetic(

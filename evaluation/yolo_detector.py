@@ -234,6 +234,8 @@ def _train_job(
         "image_px": training.image_px,
         "batch": training.batch,
         "seed": training.seed,
+        "precision": training.precision,
+        "hyperparameters": dict(training.hyperparameters),
         "device": training.device,
         "workers": training.workers,
         "checkpoint_s": checkpoint_s,

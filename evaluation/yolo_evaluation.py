@@ -119,6 +119,8 @@ class _Bench:
             steps=settings.steps,
             image_px=settings.image_px,
             batch=settings.batch,
+            precision=settings.precision,
+            hyperparameters=settings.hyperparameters,
             device=device,
         )
         self._made_by = [detector.name, detector.revision]
@@ -165,6 +167,7 @@ class _Bench:
         for phase in arm.phases:
             model = keys[-1] if keys else _identify_model(settings.model)
             how = [model, settings.task, settings.image_px, settings.batch, seed, phase.steps]
+            how += [settings.precision, dict(settings.hyperparameters)]
             keys.append(_digest([self._made_by, phase.data_id, how]))
         return keys
 
@@ -211,7 +214,7 @@ def _identify_model(name: str) -> str:
 
 
 def _digest(decides: object) -> str:
-    return hashlib.sha256(orjson.dumps(decides)).hexdigest()[:16]
+    return hashlib.sha256(orjson.dumps(decides, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def _read_result(path: Path) -> ArmResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from .detectors import CocoRle, Task
+from .detectors import CocoRle, Precision, Task
 
 WEIGHTS, CHECKPOINT, CURVE = "detector.pt", "weights/last.pt", "curve.jsonl"
 """Names below a training's folder: the result; where a killed training goes on; one JSON object a round."""
@@ -23,6 +23,8 @@ class TrainJob(TypedDict):
     image_px: int
     batch: int
     seed: int
+    precision: Precision
+    hyperparameters: dict[str, float]
     device: str
     workers: int
     checkpoint_s: float

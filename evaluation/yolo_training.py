@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from ultralytics.data import utils as ultralytics_data_utils
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
-from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.utils import callbacks as ultralytics_callbacks
 from ultralytics.utils import nms as ultralytics_nms
 from ultralytics.utils.torch_utils import init_seeds, strip_optimizer
@@ -72,6 +72,8 @@ def train(job: TrainJob, report: Callable[[StepEvent], None]) -> TrainedEvent:
         RecipeError: the model is unknown, or of another task.
         BrokenRunError: there is no such device.
     """
+    if job["precision"] == "bfloat16" and resolve_device(job["device"]).type == "cpu":
+        _compute_in_bfloat16()
     images = Path(job["images"]).read_text(encoding="utf-8").splitlines()
     schedule = plan_rounds(len(images), job["batch"], epochs=job["epochs"], steps=job["steps"])
     steps = _steps_of_finished(job, schedule.rounds)
@@ -81,6 +83,27 @@ def train(job: TrainJob, report: Callable[[StepEvent], None]) -> TrainedEvent:
         schedule, steps = trainer.schedule, int(trainer.ema.updates)
     _export(job)
     return {"event": "trained", "steps": steps, "epochs": schedule.passes_begun(steps)}
+
+
+def _compute_in_bfloat16() -> None:
+    """For this process: ultralytics' own `amp` knows only GPUs. What comes out, and so the loss, is float32."""
+    plain = BaseModel._predict_once
+
+    def predict(model: BaseModel, x: torch.Tensor, *args: object, **options: object) -> object:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = plain(model, x.contiguous(memory_format=torch.channels_last), *args, **options)
+        return _to_float32(found)
+
+    BaseModel._predict_once = predict
+
+
+def _to_float32(found: object) -> object:
+    """Tensors of a tree of dictionaries and sequences."""
+    if isinstance(found, torch.Tensor):
+        return found.float() if found.is_floating_point() else found
+    if isinstance(found, Mapping):
+        return {name: _to_float32(one) for name, one in found.items()}
+    return type(found)(map(_to_float32, found)) if isinstance(found, list | tuple) else found
 
 
 def _steps_of_finished(job: TrainJob, rounds: int) -> int | None:
@@ -102,9 +125,10 @@ def _export(job: TrainJob) -> None:
 def _settings(job: TrainJob, schedule: Schedule) -> dict[str, object]:
     device = resolve_device(job["device"])
     bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    bfloat16 &= job["precision"] != "float32"
     rounds, pixels = schedule.rounds, schedule.size * job["image_px"] ** 2
     checkpoint = Path(job["folder"], CHECKPOINT)
-    return {
+    own: dict[str, object] = {
         "model": job["model"],
         "data": job["images"],
         "save_dir": job["folder"],
@@ -134,6 +158,7 @@ def _settings(job: TrainJob, schedule: Schedule) -> dict[str, object]:
         # Merged masks would give the overlap of two instances to the smaller one.
         "overlap_mask": False,
     }
+    return own | job["hyperparameters"]
 
 
 class _ExactTrainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics has no types

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
-from arm_helpers import BOLT, NUT
+from arm_helpers import BOLT, NUT, Photo, Thing, write_dataset
 
 from maskwright.configs.evaluation import MixingSettings
 from maskwright.configs.recipe import load_recipe
+from maskwright.data.records import Dataset
 from maskwright.errors import RecipeError
-from maskwright.evaluation.mixing import choose_synthetic
+from maskwright.evaluation.mixing import choose_real, choose_synthetic
 from maskwright.evaluation.run_product import SyntheticImage
 
 SCENES = [SyntheticImage(f"scene-{i}.jpg", i, {BOLT: 2} if i % 2 else {BOLT: 1, NUT: 1}) for i in range(20)]
@@ -71,3 +73,19 @@ def test_evaluation_is_no_part_of_a_run_s_fingerprint(recipe: str) -> None:
     changed = load_recipe(recipe, ["evaluation.steps=7", "evaluation.mixing.ratio=2"])
     assert changed.evaluation.mixing.ratio == 2
     assert changed.fingerprint("data") == load_recipe(recipe).fingerprint("data")
+
+
+def test_backgrounds_are_bounded_by_the_images_that_show_something(tmp_path: Path) -> None:
+    shown = [Photo(f"bild {number}.png", [Thing(BOLT, (4, 4, 10, 10))]) for number in range(4)]
+    empty = [Photo(f"leer {number}.png") for number in range(9)]
+    dataset = write_dataset(tmp_path, [*shown, *empty, Photo("val ü.png", split="val")])
+    kept = {most: _names(choose_real(dataset, MixingSettings(backgrounds=most), seed=0)) for most in (0, 0.5, 1, 9)}
+    assert [len(names) for names in kept.values()] == [5, 7, 9, 14]
+    assert kept[0] < kept[0.5] < kept[1] < kept[9]
+    assert kept[0] == {"val ü.png", *(one.name for one in shown)}
+    assert choose_real(dataset, MixingSettings(), seed=0) is dataset
+    assert kept[0.5] != _names(choose_real(dataset, MixingSettings(backgrounds=0.5), seed=1))
+
+
+def _names(dataset: Dataset) -> set[str]:
+    return {image.file_name for image in dataset.images}
