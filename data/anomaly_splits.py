@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,11 +14,25 @@ from ..errors import DatasetError, LeakError
 from .anomaly_groups import Objects
 from .anomaly_records import AnomalyDataset, AnomalyRecord
 from .images import read_header, read_image, read_upright
-from .records import Findings, ImageRGB
+from .records import Findings, ImageRecord, ImageRGB
 
 Side = Literal["normal", "reference", "validation", "test"]
 """Normal images and reference defects are learned from, validation chooses checkpoints, test measures."""
 PROTOCOL: Final = "AnomalyDiffusion"
+
+
+class Photograph(Protocol):
+    """What the guard looks at: a record of an anomaly data set, or a labelled image."""
+
+    @property
+    def image(self) -> ImageRecord: ...
+
+    @property
+    def key(self) -> str: ...
+
+
+AnyPhotograph = TypeVar("AnyPhotograph", bound=Photograph)
+AnySide = TypeVar("AnySide", bound=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +130,7 @@ class LeakGuard:
     """Images that each consumer was allowed, for the report."""
 
     @classmethod
-    def of(cls, test: Iterable[AnomalyRecord]) -> LeakGuard:
+    def of(cls, test: Iterable[Photograph]) -> LeakGuard:
         """Read the test images, one at a time.
 
         Raises:
@@ -128,7 +142,7 @@ class LeakGuard:
                 guard._name_of_digest[digest] = record.key
         return guard
 
-    def admit(self, records: Iterable[AnomalyRecord], *, consumer: str) -> list[AnomalyRecord]:
+    def admit(self, records: Iterable[AnyPhotograph], *, consumer: str) -> list[AnyPhotograph]:
         """The same records, none of which is a test image.
 
         Args:
@@ -157,7 +171,7 @@ class LeakGuard:
         for name, image_rgb in images.items():
             self._refuse([_pixel_digest(image_rgb)], name, consumer)
 
-    def knows(self, record: AnomalyRecord) -> bool:
+    def knows(self, record: Photograph) -> bool:
         """Whether a record is one of the test images, or a copy."""
         return any(digest in self._name_of_digest for digest in _record_digests(record))
 
@@ -177,19 +191,27 @@ class LeakGuard:
 
 def drop_test_copies(split: AnomalySplit, guard: LeakGuard, findings: Findings) -> AnomalySplit:
     """Leave out of the other sides what is also on the test side; counted as `copy_of_test_image`."""
-    sides = dict(split.sides)
-    for side in get_args(Side):
+    return replace(split, sides=without_test_copies(split.sides, guard, findings))
+
+
+def without_test_copies(
+    sides: Mapping[AnySide, tuple[AnyPhotograph, ...]], guard: LeakGuard, findings: Findings
+) -> dict[AnySide, tuple[AnyPhotograph, ...]]:
+    """Sides as `drop_test_copies` leaves them."""
+    kept = dict(sides)
+    for side, records in sides.items():
         if side != "test":
-            copies = {one.key for one in sides[side] if guard.knows(one)}
+            copies = {one.key for one in records if guard.knows(one)}
             for key in sorted(copies):
                 findings.add("copy_of_test_image", f"{key!r}, taken from {side}")
-            sides[side] = tuple(one for one in sides[side] if one.key not in copies)
-    return replace(split, sides=sides)
+            kept[side] = tuple(one for one in records if one.key not in copies)
+    return kept
 
 
-def _record_digests(record: AnomalyRecord) -> list[str]:
-    digests = _file_digests(record.image_path)
-    if not record.image.exif_transpose and read_header(record.image_path).exif_orientation != 1:
+def _record_digests(record: Photograph) -> list[str]:
+    path = record.image.path
+    digests = _file_digests(path)
+    if not record.image.exif_transpose and read_header(path).exif_orientation != 1:
         digests.append(_pixel_digest(read_image(record.image)))
     return digests
 

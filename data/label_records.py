@@ -51,7 +51,7 @@ class LabelDataset:
 
     root: Path
     format: str
-    """As `data.format`: voc, coco, folders (one folder a class), csv, mvtec (an item of an anomaly data set)."""
+    """As `data.format`: voc, coco, lvis, yolo, folders (one folder a class), csv, mvtec (an item of an anomaly set)."""
     classes: tuple[str, ...]
     images: tuple[LabelledImage, ...]
     """Sorted by key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,17 @@ INSTANCE_COLOURS: Mapping[Colour, int] = {index_to_colour(i): i for i in range(V
 _PALETTE = [value for colour in INSTANCE_COLOURS for value in colour]
 
 
+def index_map_to_png(index_map: IndexMap) -> bytes:
+    """A palette PNG in VOC's colours."""
+    image, buffer = Image.fromarray(index_map), BytesIO()
+    image.putpalette(_PALETTE)
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def write_index_map(index_map: IndexMap, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(index_map)
-    image.putpalette(_PALETTE)
-    image.save(path, "PNG")
+    path.write_bytes(index_map_to_png(index_map))
 
 
 def read_index_map(path: Path, size_wh: tuple[int, int], colours: Mapping[Colour, int]) -> IndexMap:

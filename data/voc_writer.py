@@ -107,18 +107,18 @@ class _VocWriter:
 
     def _write_xml(self, name: str, stem: str, image: ImageRecord, objects: Sequence[_Instance]) -> None:
         root = ElementTree.Element("annotation")
-        _add_texts(root, {"folder": "JPEGImages", "filename": name})
+        add_texts(root, {"folder": "JPEGImages", "filename": name})
         size = {"width": image.width, "height": image.height, "depth": 3}
-        _add_texts(ElementTree.SubElement(root, "size"), size)
-        _add_texts(root, {"segmented": int(bool(objects))})
+        add_texts(ElementTree.SubElement(root, "size"), size)
+        add_texts(root, {"segmented": int(bool(objects))})
         for one in objects:
             element = ElementTree.SubElement(root, "object")
             texts = {"name": self.categories[one.category_index - 1].name, "pose": "Unspecified"}
-            _add_texts(element, {**texts, "truncated": 0, "difficult": 0})
+            add_texts(element, {**texts, "truncated": 0, "difficult": 0})
             x, y, w, h = mask_to_bbox(one.mask_hw)
             # VOC counts pixels from 1, and the last one belongs to the box.
             box = {"xmin": x + 1, "ymin": y + 1, "xmax": x + w, "ymax": y + h}
-            _add_texts(ElementTree.SubElement(element, "bndbox"), box)
+            add_texts(ElementTree.SubElement(element, "bndbox"), box)
         path = self.folder / "Annotations" / f"{stem}.xml"
         path.parent.mkdir(parents=True, exist_ok=True)
         ElementTree.indent(root)
@@ -153,6 +153,6 @@ class _VocWriter:
         path.write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _add_texts(parent: ElementTree.Element, texts: Mapping[str, object]) -> None:
+def add_texts(parent: ElementTree.Element, texts: Mapping[str, object]) -> None:
     for tag, text in texts.items():
         ElementTree.SubElement(parent, tag).text = _NOT_XML.sub("\ufffd", str(text))
