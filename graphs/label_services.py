@@ -23,7 +23,11 @@ class SceneWriter(Protocol):
     def name(self) -> str: ...
 
     def draft(self, item: LabelItem, draft: int, refused: Sequence[str], usage: Usage) -> PromptEntry:
-        """A first prompt; `refused` says why pictures of the last one were. Raises LanguageModelError."""
+        """A first prompt; `refused` says why pictures of the last one were, most frequent first.
+
+        Raises:
+            LanguageModelError: of those that ask a model.
+        """
         ...
 
     def score(self, item: LabelItem, prompt: PromptEntry, usage: Usage) -> PromptScore:
@@ -44,8 +48,9 @@ class LabelServices:
     writer: SceneWriter
     paint: Callable[[Sequence[SceneRequest]], Sequence[PaintedScene]]
     classifier: LabelClassifier | None
-    """None: no filter."""
+    """None only where `settings.filter` is false: with a filter and no classifier, every class counts as missing."""
     text_scorer: TextScorer | None
+    """None only where `settings.admission.min_text_score` is."""
     open_shares: Mapping[str, float]
     """Of each class's quota, what is still open, in [0, 1], as it stood when the wave began."""
     artifacts: Artifacts

@@ -26,6 +26,8 @@ class PromptScore(TypedDict):
     plausibility: float
     """It could be photographed: sizes, places and looks are physically possible."""
     reasons: list[str]
+    template: NotRequired[str]
+    """Version of the question that a model was asked."""
 
 
 class PromptEntry(TypedDict):
@@ -41,8 +43,11 @@ class PromptEntry(TypedDict):
     score: NotRequired[PromptScore]
     """Absent where prompts are not refined."""
     by: str
-    """Model that wrote it."""
+    """Model that wrote it, or the embedded writer."""
     rung: str
+    """What of the ladder of structured answers served; `planned` where no model was asked."""
+    template: NotRequired[str]
+    """Version of the question that a model was asked."""
 
 
 class SceneEntry(TypedDict):
@@ -61,20 +66,24 @@ class SceneEntry(TypedDict):
     """Of every class, by the classifier; empty where nothing was asked."""
     text_score: NotRequired[float]
     refused: list[str]
-    """Why it is not admitted: `missing NAME`, `extra NAME`, `text score`, `flaw: …`; empty: it is."""
+    """Why it is not admitted: `missing NAME`, `extra NAME`, `text score`, `flaw: …`, or `unseen` until the filter has
+    looked; empty: it is."""
 
 
 class LabelState(TypedDict):
-    """State of the label agent for one item. Fields without a reducer are replaced by their writer."""
+    """State of the label agent for one item. Fields without a reducer are replaced by their writer.
+
+    The caller brings prompts, scores and scenes of a failed try that goes on.
+    """
 
     item: LabelItem
     """Written by the caller."""
     prompts: Annotated[list[PromptEntry], operator.add]
-    """Written by `draft_prompt` and `rewrite_prompt`; appended. Scores come with `score_prompt`, see `scores`."""
+    """Written by `draft_prompt` and `rewrite_prompt`; appended. Their scores stand in `scores`."""
     scores: Annotated[list[PromptScore], operator.add]
-    """Of the prompts in their order. Written by `score_prompt`; appended."""
+    """Of the prompts in their order, empty where prompts are not refined. Written by `score_prompt`; appended."""
     scenes: list[SceneEntry]
-    """Written by the caller as empty; replaced by `paint` and `filter`."""
+    """Written by the caller as empty; replaced by `paint` and `look`."""
     images_usd: Annotated[float, operator.add]
     """Written by the caller as 0; `paint` adds what a picture costs."""
     ending: NotRequired[Ending]
