@@ -12,6 +12,7 @@ from ..errors import RecipeError
 
 Task = Literal["segment", "detect"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Optimizer = Literal["AdamW", "SGD", "MuSGD"]
 HYPERPARAMETERS: Final = (
     *("lr0", "lrf", "weight_decay", "box", "cls", "dfl", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale"),
     *("shear", "perspective", "flipud", "fliplr", "mosaic", "mixup", "cutmix", "copy_paste", "erasing"),
@@ -35,6 +36,8 @@ class DetectorTraining:
     seed: int = 0
     precision: Precision = "auto"
     """Of activations; losses and weights are always float32. auto: bfloat16 on GPUs that have it."""
+    optimizer: Optimizer = "AdamW"
+    """AdamW is what ultralytics takes for short trainings; MuSGD learns in fewer steps from nothing."""
     hyperparameters: Mapping[str, float] = field(default_factory=dict, hash=False)
     """By ultralytics' names, those of `HYPERPARAMETERS`; others are as it sets them."""
     device: str = "auto"

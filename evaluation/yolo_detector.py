@@ -235,6 +235,7 @@ def _train_job(
         "batch": training.batch,
         "seed": training.seed,
         "precision": training.precision,
+        "optimizer": training.optimizer,
         "hyperparameters": dict(training.hyperparameters),
         "device": training.device,
         "workers": training.workers,

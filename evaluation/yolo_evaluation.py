@@ -120,6 +120,7 @@ class _Bench:
             image_px=settings.image_px,
             batch=settings.batch,
             precision=settings.precision,
+            optimizer=settings.optimizer,
             hyperparameters=settings.hyperparameters,
             device=device,
         )
@@ -167,7 +168,7 @@ class _Bench:
         for phase in arm.phases:
             model = keys[-1] if keys else _identify_model(settings.model)
             how = [model, settings.task, settings.image_px, settings.batch, seed, phase.steps]
-            how += [settings.precision, dict(settings.hyperparameters)]
+            how += [settings.precision, settings.optimizer, dict(settings.hyperparameters)]
             keys.append(_digest([self._made_by, phase.data_id, how]))
         return keys
 

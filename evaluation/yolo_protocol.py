@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from .detectors import CocoRle, Precision, Task
+from .detectors import CocoRle, Optimizer, Precision, Task
 
 WEIGHTS, CHECKPOINT, CURVE = "detector.pt", "weights/last.pt", "curve.jsonl"
 """Names below a training's folder: the result; where a killed training goes on; one JSON object a round."""
@@ -24,6 +24,7 @@ class TrainJob(TypedDict):
     batch: int
     seed: int
     precision: Precision
+    optimizer: Optimizer
     hyperparameters: dict[str, float]
     device: str
     workers: int

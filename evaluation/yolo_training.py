@@ -144,9 +144,9 @@ def _settings(job: TrainJob, schedule: Schedule) -> dict[str, object]:
         "cache": "ram" if 3 * pixels <= RAM_CACHE_BYTES else False,
         # float16 would skip steps, and has a check that downloads weights.
         "amp": "bf16" if bfloat16 else False,
-        # What ultralytics chooses below 10,000 steps; left to it, the data set's size would choose the optimizer.
-        "optimizer": "AdamW",
-        "lr0": round(0.002 * 5 / (4 + len(job["names"])), 6),
+        # With the rates that ultralytics chooses; left to it, the data set's size would choose the optimizer.
+        "optimizer": job["optimizer"],
+        "lr0": round(0.002 * 5 / (4 + len(job["names"])), 6) if job["optimizer"] == "AdamW" else 0.01,
         "momentum": 0.9,
         "warmup_bias_lr": 0.0,
         # Its defaults, 3 and 10 of 100 epochs, as shares of the training.

@@ -209,6 +209,7 @@ def _add_label_row(data_yaml: Path) -> None:
         pytest.param(replace(TRAINING, steps=7), False, id="steps"),
         pytest.param(replace(TRAINING, model="yolo26n-seg.yaml"), False, id="model"),
         pytest.param(replace(TRAINING, precision="bfloat16"), False, id="precision"),
+        pytest.param(replace(TRAINING, optimizer="MuSGD"), False, id="optimizer"),
         pytest.param(replace(TRAINING, hyperparameters={"mosaic": 0}), False, id="a hyperparameter"),
         pytest.param(TRAINING, True, id="a label"),
     ],
@@ -469,14 +470,18 @@ def test_precision_and_hyperparameters_reach_ultralytics(tmp_path: Path, data_ya
     plain, half, other = (
         YoloDetector().train(data_yaml, training, tmp_path / str(number))
         for number, training in enumerate(
-            [TRAINING, replace(TRAINING, precision="bfloat16"), replace(TRAINING, hyperparameters=chosen)]
+            [
+                TRAINING,
+                replace(TRAINING, precision="bfloat16"),
+                replace(TRAINING, optimizer="MuSGD", hyperparameters=chosen),
+            ]
         )
     )
     losses = [[row["train/box_loss"] for row in trained.curve] for trained in (plain, half, other)]
     assert losses[0][0] != losses[1][0] == pytest.approx(losses[0][0], rel=0.3)  # and later steps drift apart
     assert losses[2] != losses[0]
     arguments = yaml.safe_load((other.weights.parent / "args.yaml").read_text(encoding="utf-8"))
-    assert {name: arguments[name] for name in chosen} == chosen
+    assert {name: arguments[name] for name in (*chosen, "optimizer")} == {**chosen, "optimizer": "MuSGD"}
     found = list(YoloDetector().detect(half, _validation_images(data_yaml), TRAINING))
     assert found  # its weights are plain float32 ones
 
