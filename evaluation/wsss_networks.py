@@ -23,7 +23,7 @@ SIDE_MULTIPLE = 16
 _LAST_STAGES = (1, 2, 4)
 """Stages of lite0 whose output has these strides."""
 _WIDTHS = (24, 40, 112)
-LSE_SHARPNESS = 6.0
+LSE_SHARPNESS = 2.0
 """Between a mean over the frame, near 0, and its highest cell (Pinheiro and Collobert, CVPR 2015, eq. 6)."""
 
 
@@ -54,6 +54,11 @@ class Encoder(nn.Module):
                 seen.append(field)
         return seen
 
+    def freeze_shallow(self) -> None:
+        """Learn no more up to stride 4: edges are as ImageNet has them, and they cost most of the work."""
+        for module in (self.stem, *self.stages[: _LAST_STAGES[0] + 1]):
+            module.requires_grad_(False)
+
 
 class LabelNetwork(nn.Module):
     """Which classes an image shows; `layers` are where its class activation maps are read.
@@ -74,9 +79,28 @@ class LabelNetwork(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits, (n, classes) float32."""
-        cells = self.head(self.encoder(pixels)[-1]).flatten(2)
+        cells = self.cells(pixels)
         highest = torch.logsumexp(LSE_SHARPNESS * cells, dim=2) - math.log(cells.shape[2])
         return torch.as_tensor(highest / LSE_SHARPNESS)
+
+    def cells(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits of each cell, (n, classes, cells) float32."""
+        return torch.as_tensor(self.head(self.encoder(pixels)[-1]).flatten(2))
+
+
+class CellEvidence(nn.Module):
+    """A label network's answer as the sum of all cells that say yes, for class activation maps.
+
+    The gradient of the smooth maximum is that of one cell; this one's is that of every cell, by its probability.
+    """
+
+    def __init__(self, network: LabelNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, classes) float32, at least 0."""
+        return functional.softplus(self.network.cells(pixels)).sum(dim=2)
 
 
 class SegmentationNetwork(nn.Module):

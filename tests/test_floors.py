@@ -31,6 +31,7 @@ FLOORS = {
     "cli_knowledge": 7,
     "cli_loop": 7,
     "cli_train": 7,
+    "cli_wsss": 7,
     "cli": 8,
 }
 ONLY_GRAPHS_AND_ABOVE = {"langgraph"}
