@@ -35,10 +35,13 @@ class LabelClassifierSettings(BaseModel):
     backbone: str = Field(
         "embedded:lite0", min_length=1, description="frozen network under the head: embedded:lite0, or one of timm's"
     )
-    image_px: int = Field(320, ge=64, le=2048, description="longer side of a picture as the classifier sees it")
-    steps: int = Field(400, ge=1, le=100_000, description="training steps of the head")
+    image_px: int = Field(384, ge=64, le=2048, description="longer side of a picture as the classifier sees it")
+    steps: int = Field(200, ge=1, le=100_000, description="training steps of the head")
+    prior: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        0.5, description="share of painted pictures that show a class, as probabilities assume; null: as of real ones"
+    )
     min_auc: Ratio = Field(
-        0.6, description="least area under the ROC curve of a class on held-out images; below it the filter is noise"
+        0.6, description="least area under the ROC curve of a class on images that were not learned from, or noise"
     )
 
 
