@@ -13,8 +13,9 @@ import typer
 from .cli_evaluate import evaluate_app
 from .cli_judging import add_judging_commands
 from .cli_knowledge import knowledge_app
-from .cli_options import RecipeArgument, SetOption, anomaly_overrides
+from .cli_options import RecipeArgument, SetOption, agent_overrides
 from .cli_train import add_training_commands, train_run
+from .cli_wsss import add_wsss_command
 from .errors import InputError, MaskwrightError
 
 if TYPE_CHECKING:
@@ -96,11 +97,11 @@ def run(
     overrides: SetOption = None,
     seed: SeedOption = None,
     limit: LimitOption = None,
-    item: Annotated[str | None, typer.Option(help="Recipe anomaly: which item of the data set.")] = None,
+    item: Annotated[str | None, typer.Option(help="Recipes anomaly, iaa: which item of the data set.")] = None,
     defects: Annotated[
         list[str] | None, typer.Option("--defect", help="Recipe anomaly: a defect to make; repeatable.")
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Recipe anomaly: accepted samples of each defect.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Recipes anomaly, iaa: new images of each class.")] = None,
     resume: Annotated[Resume, typer.Option(help="Whether to go on with a run in the folder.")] = Resume.if_possible,
     train: Annotated[bool, typer.Option("--train", help="Then train a detector on the product.")] = False,
     loop: Annotated[int | None, typer.Option(min=1, help="Rounds; each makes more of what helped on val.")] = None,
@@ -109,7 +110,7 @@ def run(
     ] = True,
 ) -> None:
     """Make new instances, compose them into scenes, export the bigger data set and report."""
-    given = [*(overrides or ()), *anomaly_overrides(recipe, item, defects, count)]
+    given = [*(overrides or ()), *agent_overrides(recipe, item, defects, count)]
     if loop is not None:
         from .cli_loop import run_rounds
 
@@ -127,8 +128,9 @@ def run(
             resume=resume.value,
         )
         raise typer.Exit(code)
-    from .console import Bars, draining, show_anomalies, show_outcome
+    from .console import OUTCOMES, Bars, draining
     from .graphs.pipeline import run_recipe
+    from .graphs.run_folder import kind_of
 
     with draining() as stop, Bars().shown() as bars:
         outcome = run_recipe(
@@ -143,8 +145,7 @@ def run(
             progress=bars,
             stop=stop,
         )
-    show = show_anomalies if "defects" in outcome.content else show_outcome
-    show(outcome)
+    OUTCOMES[kind_of(outcome.content)](outcome)
     if train and outcome.exit_code in (0, 3) and outcome.content.get("accepted"):
         train_run(outcome.folder, data)
     raise typer.Exit(outcome.exit_code)
@@ -152,6 +153,7 @@ def run(
 
 add_judging_commands(app)
 add_training_commands(app, evaluate_app)
+add_wsss_command(evaluate_app)
 
 
 @app.command(epilog="Example:  maskwright plan instances --data PATH --set plan.at_least=100")
@@ -201,11 +203,13 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run f
     """Write RUN/report.html again from what stands in the run folder."""
     from .console import console
     from .evaluation.anomaly_report import build_anomaly_report
+    from .evaluation.label_report import build_label_report
     from .evaluation.report import build_report
     from .graphs.record import read_run_json
+    from .graphs.run_folder import kind_of
 
-    is_anomaly = "defects" in (read_run_json(run_folder) or {})
-    console.print(str((build_anomaly_report if is_anomaly else build_report)(run_folder)), soft_wrap=True)
+    builders = {"instances": build_report, "anomalies": build_anomaly_report, "labels": build_label_report}
+    console.print(str(builders[kind_of(read_run_json(run_folder) or {})](run_folder)), soft_wrap=True)
 
 
 @app.command(epilog="Example:  maskwright doctor")

@@ -13,7 +13,7 @@ from .errors import RecipeError
 RecipeArgument = Annotated[
     str,
     typer.Argument(
-        help="Built-in recipe (quickstart, instances, image_agent, text_agent, instada, gen_n_val, anomaly), "
+        help="Built-in recipe (quickstart, instances, image_agent, text_agent, instada, gen_n_val, anomaly, iaa), "
         "or path of a YAML file."
     ),
 ]
@@ -21,8 +21,8 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="A setting, k
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 
 
-def anomaly_overrides(recipe: str, item: str | None, defects: list[str] | None, count: int | None) -> list[str]:
-    """The shorthands of the recipe anomaly as settings.
+def agent_overrides(recipe: str, item: str | None, defects: list[str] | None, count: int | None) -> list[str]:
+    """The shorthands of the recipes anomaly and iaa as settings.
 
     Raises:
         RecipeError: one is given for another recipe.
@@ -31,7 +31,13 @@ def anomaly_overrides(recipe: str, item: str | None, defects: list[str] | None, 
 
     values = {"item": item, "defects": defects, "count": count}
     given = {name: value for name, value in values.items() if value is not None and value != []}
-    if given and load_recipe(recipe).agents.anomaly_agent is None:
-        flag = {"defects": "--defect"}.get(next(iter(given)), f"--{next(iter(given))}")
-        raise RecipeError(f"{flag} is for the recipe anomaly; leave it out of {recipe!r}")
-    return [f"agents.anomaly_agent.{name}={json.dumps(value)}" for name, value in given.items()]
+    if not given:
+        return []
+    agents = load_recipe(recipe).agents
+    agent = "anomaly_agent" if agents.anomaly_agent else "label_agent" if agents.label_agent else ""
+    known = {"anomaly_agent": set(values), "label_agent": {"item", "count"}}.get(agent, set())
+    if unknown := [name for name in given if name not in known]:
+        flag = {"defects": "--defect"}.get(unknown[0], f"--{unknown[0]}")
+        fitting = "anomaly" if unknown[0] == "defects" else "anomaly and for iaa"
+        raise RecipeError(f"{flag} is for the recipe {fitting}; leave it out of {recipe!r}")
+    return [f"agents.{agent}.{name}={json.dumps(value)}" for name, value in given.items()]

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .cli_options import RunArgument
-from .console import Bars, console, errors, show_findings
+from .console import Bars, console, draining, errors, show_findings
 
 if TYPE_CHECKING:
     from .evaluation.wsss_evaluation import WsssResult
@@ -23,7 +23,7 @@ def add_wsss_command(evaluate_app: typer.Typer) -> None:
     evaluate_app.command(
         "wsss",
         epilog="Examples:  maskwright evaluate wsss runs/iaa-1 --data PATH --seeds 3  ·  "
-        "maskwright evaluate wsss runs/iaa-1 --data PATH --without-refinement runs/iaa-2 --without-filter runs/iaa-3"
+        "maskwright evaluate wsss runs/iaa-1 --data PATH --no-ablations --label-steps 600 --mask-steps 600"
         "  ·  after Ctrl-C or a kill, the same command goes on.",
     )(wsss)
 
@@ -32,12 +32,10 @@ def wsss(
     run_folder: RunArgument,
     data: Annotated[Path, typer.Option(help="The data set that the run was made of; its masks only score.")],
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm; a deviation needs two.")] = 3,
-    without_refinement: Annotated[
-        Path | None, typer.Option(help="A run of the same recipe with agents.label_agent.refine=false.")
-    ] = None,
-    without_filter: Annotated[
-        Path | None, typer.Option(help="A run of the same recipe with agents.label_agent.filter=false.")
-    ] = None,
+    ablations: Annotated[
+        bool,
+        typer.Option(help="First make the run again without refined prompts, and without the filter, as arms."),
+    ] = True,
     label_steps: Annotated[int, typer.Option(min=1, help="Training steps of each network that learns labels.")] = 150,
     mask_steps: Annotated[int, typer.Option(min=1, help="Training steps of each network that learns masks.")] = 150,
     batch: Annotated[int, typer.Option(min=2, help="Pictures a step.")] = 8,
@@ -50,15 +48,14 @@ def wsss(
     steps: real images, real ones repeated to the class counts with ours, real and ours, and ours less a mechanism.
     Held-out masks choose one threshold a class in every arm; test images and masks measure alone.
     """
-    from .evaluation.wsss_arms import NO_FILTER, NO_REFINEMENT
     from .evaluation.wsss_data import open_wsss
     from .evaluation.wsss_evaluation import evaluate_wsss
     from .evaluation.wsss_report import build_wsss_report
     from .evaluation.wsss_training import WsssSettings
 
     settings = WsssSettings(label_steps=label_steps, mask_steps=mask_steps, batch=batch, size_px=size)
-    given = {NO_REFINEMENT: without_refinement, NO_FILTER: without_filter}
-    run = open_wsss(run_folder, data, {name: path for name, path in given.items() if path})
+    open_wsss(run_folder, data)  # what is wrong is said before anything is made
+    run = open_wsss(run_folder, data, _make_ablations(run_folder, data) if ablations else {})
 
     def tell(result: WsssResult) -> None:
         figures = f"masks {100 * result.pseudo.mean_iou:.1f}, final {100 * result.final.mean_iou:.1f} mIoU"
@@ -70,6 +67,25 @@ def wsss(
     _show(summary)
     show_findings(run.findings)
     console.print(f"figures   {run.results / 'results.json'}\nreport    {page}", soft_wrap=True, highlight=False)
+
+
+def _make_ablations(run_folder: Path, data: Path) -> dict[str, Path]:
+    """Folders of the runs that admitted something, by arm; one that did not is told of."""
+    from .graphs.label_ablations import ABLATIONS, make_ablation
+    from .graphs.run_folder import EXIT_CODES
+
+    made: dict[str, Path] = {}
+    for arm in ABLATIONS:
+        folder = run_folder / "evaluation" / "wsss" / arm
+        with draining() as stop, Bars().shown() as bars:
+            outcome = make_ablation(run_folder, arm, data=data, out=folder, progress=bars, stop=stop)
+        if outcome.exit_code == EXIT_CODES["interrupted"]:
+            raise typer.Exit(outcome.exit_code)
+        if outcome.content.get("accepted"):
+            made[arm] = folder
+        else:
+            console.print(f"{arm}: nothing was admitted; see {folder / 'report.html'}", soft_wrap=True)
+    return made
 
 
 def _show(summary: WsssSummary) -> None:
@@ -87,7 +103,7 @@ def _show(summary: WsssSummary) -> None:
     for pair, difference in summary.final_differences.items():
         console.print(sentence_of(pair, difference), soft_wrap=True, highlight=False)
     if summary.missing:
-        console.print(f"left out, no run was given: {', '.join(summary.missing)}", soft_wrap=True, highlight=False)
+        console.print(f"left out: {', '.join(summary.missing)}", soft_wrap=True, highlight=False)
     if summary.absent:
         console.print(f"on no test image, not in the mean: {escape(', '.join(summary.absent))}", soft_wrap=True)
 

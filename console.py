@@ -44,6 +44,8 @@ STAGES = {"make": "instances", "compose": "scenes", "judge": "verdicts", "valida
 """Stages that the bar names otherwise."""
 FREQUENCY_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 AGENTS = {"text_agent": "T-Agent", "image_agent": "I-Agent"}
+LISTED_CLASSES = 8
+"""Classes that a line names."""
 OUTCOME_STYLES = {"accepted": "green", "exhausted": "yellow", "failed": "red", "held": "blue"}
 
 
@@ -241,6 +243,46 @@ def show_anomalies(outcome: RunOutcome) -> None:
     console.print(f"report    {outcome.folder / 'report.html'}", soft_wrap=True)
     for hint in _strings(content["hints"]):
         console.print(f"next: {hint}", soft_wrap=True, highlight=False)
+
+
+def show_labels(outcome: RunOutcome) -> None:
+    """How many scenes of each class were admitted, how right their labels seem, and what to do next."""
+    content = outcome.content
+    items, images = _counts(content, "items"), _counts(content, "images")
+    colour = {"done": "green", "partial": "yellow"}.get(str(content["status"]), "red")
+    classes = content["classes"]
+    made = [one for one in classes if one["quota"]] if isinstance(classes, list) else []
+    told = ", ".join(f"{escape(one['name'])} {one['accepted']}" for one in made[:LISTED_CLASSES])
+    told += f", {len(made) - LISTED_CLASSES} more classes" if len(made) > LISTED_CLASSES else ""
+    console.print(
+        f"[{colour}]{content['status']}[/]: {content['accepted']} scenes admitted ({told}) of {images['painted']} "
+        f"painted in {items['planned']} items",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if refusals := _counts(content, "refusals"):
+        told = ", ".join(f"{escape(name)} {count}" for name, count in list(refusals.items())[:6])
+        console.print(f"refused   {told}", soft_wrap=True, highlight=False)
+    precision = content["label_precision"]
+    if isinstance(precision, dict) and "admitted" in precision:
+        shares = {kind: f"{100 * precision[kind]['share']:.0f} %" for kind in ("admitted", "refused", "real")}
+        console.print(
+            f"labels    all right in {shares['admitted']} of the admitted scenes, as a second classifier sees them "
+            f"({shares['refused']} of the refused, {shares['real']} of real images)",
+            soft_wrap=True,
+            highlight=False,
+        )
+    console.print(f"report    {outcome.folder / 'report.html'}", soft_wrap=True)
+    for hint in _strings(content["hints"]):
+        console.print(f"next: {hint}", soft_wrap=True, highlight=False)
+
+
+OUTCOMES: dict[str, Callable[[RunOutcome], None]] = {
+    "instances": show_outcome,
+    "anomalies": show_anomalies,
+    "labels": show_labels,
+}
+"""By what a run's items are, as `run_folder.kind_of` says."""
 
 
 def show_validation(outcome: RunOutcome) -> None:

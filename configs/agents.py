@@ -11,6 +11,7 @@ from .diffusion import DiffusionSettings, LayeredSettings
 from .hosted import HostedSettings
 from .image_agent import ImageAgentSettings
 from .judging import PaintedLimits, SimilaritySettings
+from .label_agent import LabelAgentSettings
 from .layer_diffusion import LayerDiffusionSettings
 from .masking import MaskerSettings
 from .sprites import SpritesSettings
@@ -60,12 +61,17 @@ class AgentsSettings(BaseModel):
     text_agent: TextAgentSettings | None = Field(None, description="the T-Agent")
     image_agent: ImageAgentSettings | None = Field(None, description="the I-Agent")
     anomaly_agent: AnomalyAgentSettings | None = Field(None, description="the anomaly agent, which works alone")
+    label_agent: LabelAgentSettings | None = Field(None, description="the label agent, which works alone")
 
     @model_validator(mode="after")
     def _someone_works(self) -> AgentsSettings:
-        others = [name for name in ("text_agent", "image_agent") if getattr(self, name) is not None]
-        if self.anomaly_agent is None and not others:
-            raise ValueError("no agent is named; expected text_agent, image_agent, or both, or anomaly_agent")
-        if self.anomaly_agent is not None and others:
-            raise ValueError(f"anomaly_agent works alone; take out {' and '.join(others)}")
+        working = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if not working:
+            raise ValueError(
+                "no agent is named; expected text_agent, image_agent, or both, or anomaly_agent, or label_agent"
+            )
+        for loner in ("anomaly_agent", "label_agent"):
+            if loner in working and len(working) > 1:
+                others = " and ".join(name for name in working if name != loner)
+                raise ValueError(f"{loner} works alone; take out {others}")
         return self

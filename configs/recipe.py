@@ -58,6 +58,8 @@ class Recipe(BaseModel):
         without |= {"data": {"path", "images", "format"}, "memory": {"path"}}
         if self.agents.anomaly_agent:
             without["agents"] = {"anomaly_agent": {"count", "max_tries_ratio"}}
+        if self.agents.label_agent:
+            without["agents"] = {"label_agent": {"max_tries_ratio": True, "admission": {"stop_after"}}}
         if not self.agents.text_agent:
             without["memory"] = True
         if not self.writes_prompts:
@@ -75,9 +77,23 @@ class Recipe(BaseModel):
 
     @property
     def writes_prompts(self) -> bool:
-        """Whether a painter of the recipe reads prompts."""
+        """Whether a language model writes what painters of the recipe read."""
         image_agent = self.agents.image_agent
-        return bool(self.agents.text_agent or (image_agent and image_agent.painter in OPAQUE_PAINTERS))
+        return bool(
+            self.agents.text_agent
+            or (image_agent and image_agent.painter in OPAQUE_PAINTERS)
+            or self.writes_scenes_by_model
+        )
+
+    @property
+    def writes_scenes_by_model(self) -> bool:
+        """Whether a language model writes the label agent's prompts; an embedded one is too weak, so a planner does."""
+        return bool(self.agents.label_agent) and not self.llm.of("writer").model.startswith("embedded:")
+
+    @property
+    def remembers_prompts(self) -> bool:
+        """Whether an agent of the recipe writes to the prompt memory."""
+        return self.memory.enabled and bool(self.agents.text_agent or self.agents.label_agent)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -114,6 +114,12 @@ def image_to_data_uri(image: npt.NDArray[np.uint8], max_bytes: int) -> str:
         image = _resize(image, 0.7)
 
 
+def picture_to_data_uri(image: npt.NDArray[np.uint8], side_px: int, max_bytes: int) -> str:
+    """The same of a picture whose longer side is brought down to `side_px`; a smaller one stays as it is."""
+    scale = min(1.0, side_px / max(image.shape[:2]))
+    return image_to_data_uri(_resize(image, scale) if scale < 1 else image, max_bytes)
+
+
 def _resize(image: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
     """A copy; Pillow weighs colours by alpha, so nothing hidden bleeds into an edge."""
     size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
+from ..configs.label_agent import LabelAgentSettings
 from ..configs.recipe import Recipe, builtin_recipes, load_recipe
 from ..errors import RecipeError
 from ..models.catalogue import EMBEDDED_PREFIX, MODELS, Model, find_model
@@ -46,9 +47,17 @@ def embedded_models(recipe: Recipe) -> list[str]:
     settings = recipe.model_dump(mode="json")
     if not recipe.writes_prompts:
         settings["llm"] = None
-    if recipe.agents.text_agent is None or not recipe.memory.enabled:
+    if not recipe.remembers_prompts:
         settings["memory"] = None
+    if recipe.agents.label_agent is not None:
+        settings["painter"] = _label_models(recipe.agents.label_agent)
     return models_named(settings)
+
+
+def _label_models(settings: LabelAgentSettings) -> list[str]:
+    """What the label agent's own painters need: sprites, and the notes on defects, which are searched by MiniLM."""
+    needed = {"auto": ["embedded:sprites", "embedded:minilm"], "sprites": ["embedded:sprites"]}
+    return needed.get(settings.painter, ["embedded:minilm"] if settings.painter == "defects" else [])
 
 
 def models_named(settings: object) -> list[str]:
@@ -103,13 +112,11 @@ def _check_recipe(name: str) -> Check:
         recipe = load_recipe(name)
     except RecipeError as exc:
         return (f"recipe {name}", str(exc), False)
-    painters = [
-        *([recipe.agents.text_agent.painter] if recipe.agents.text_agent else []),
-        *([recipe.agents.image_agent.painter] if recipe.agents.image_agent else []),
-    ]
-    unknown = [name for name in painters if name not in {AUTO, *PAINTERS, *TEXT_PAINTERS}]
-    if unknown:
+    agents = recipe.agents
+    painters = [agent.painter for agent in (agents.text_agent, agents.image_agent) if agent]
+    if unknown := [name for name in painters if name not in {AUTO, *PAINTERS, *TEXT_PAINTERS}]:
         return (f"recipe {name}", f"its painter {unknown[0]!r} is not known", False)
+    painters += [agent.painter for agent in (agents.anomaly_agent, agents.label_agent) if agent]
     data = "brings its own photographs" if recipe.data.path else "needs --data PATH"
     missing = [model for model in embedded_models(recipe) if check_model(MODELS[model]).path is None]
     if missing:

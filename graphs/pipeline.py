@@ -96,6 +96,8 @@ def prepare(recipe: Recipe) -> Prepared:
     """
     if recipe.agents.anomaly_agent is not None:
         raise RecipeError("an anomaly recipe makes samples of defects, not instances by quota; run it with --count N")
+    if recipe.agents.label_agent is not None:
+        raise RecipeError("a label recipe makes scenes with image labels, not instances; run it with --count N")
     chosen = choose_backends(recipe)
     recipe = chosen.recipe
     for name in embedded_models(recipe):
@@ -145,6 +147,17 @@ def run_recipe(
         from .anomaly_pipeline import run_anomalies
 
         return run_anomalies(
+            loaded,
+            Path(recipe).stem,
+            out=out,
+            resume=resume,
+            progress=progress or Silent(),
+            stop=stop or threading.Event(),
+        )
+    if loaded.agents.label_agent is not None:
+        from .label_pipeline import run_labels
+
+        return run_labels(
             loaded,
             Path(recipe).stem,
             out=out,

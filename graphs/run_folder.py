@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from ..errors import RunFolderError
 from .record import read_run_json
 
 Resume = Literal["never", "always", "if_possible"]
+RunKind = Literal["instances", "anomalies", "labels"]
 UNFINISHED = ("running", "interrupted", "partial")
 """Statuses of runs that the same command goes on with."""
 
@@ -41,14 +43,23 @@ def check_folder(folder: Path) -> None:
         raise RunFolderError(f"{folder}: is a file; give a folder to --out")
 
 
+def kind_of(content: Mapping[str, object]) -> RunKind:
+    """What the items of a run make, by its run.json: samples of defects, scenes with image labels, or instances."""
+    if "label_precision" in content:
+        return "labels"
+    return "anomalies" if "defects" in content else "instances"
+
+
 def check_not_anomalies(folder: Path) -> None:
-    """Whether a run's items are images of instances, as those of anomaly runs are not.
+    """Whether a run's items are images of instances, as those of anomaly and label runs are not.
 
     Raises:
-        RunFolderError: it is an anomaly run.
+        RunFolderError: it is an anomaly or a label run.
     """
-    if "defects" in (read_run_json(folder) or {}):
-        raise RunFolderError(f"{folder}: an anomaly run; this is for runs that make instances, and validated folders")
+    kind = kind_of(read_run_json(folder) or {})
+    if kind != "instances":
+        what = {"anomalies": "an anomaly run", "labels": "a label run"}[kind]
+        raise RunFolderError(f"{folder}: {what}; this is for runs that make instances, and validated folders")
 
 
 def check_resume(folder: Path, fingerprint: str, resume: Resume) -> None:

@@ -76,6 +76,11 @@ class Figures:
 
     auc: float = 1.0
     auc_error: float = 0.01
+    train: int = 6
+    held_out: int = 2
+    average_precision: float = 0.9
+    calibration_error: float = 0.02
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class Report:
     """Of all classes."""
 
     classes: dict[str, Figures]
+    folds: int = 3
+    backbone: str = "blocks"
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
