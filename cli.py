@@ -53,6 +53,8 @@ class DataFormat(StrEnum):
     lvis = "lvis"
     voc = "voc"
     mvtec = "mvtec"
+    folders = "folders"
+    csv = "csv"
 
 
 class TargetFormat(StrEnum):

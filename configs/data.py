@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DataFormat = Literal["auto", "coco", "yolo", "lvis", "voc", "mvtec"]
+DataFormat = Literal["auto", "coco", "yolo", "lvis", "voc", "mvtec", "folders", "csv"]
 
 
 class DataSettings(BaseModel):
@@ -15,7 +15,10 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str | None = Field(None, description="data set folder or annotation file; 'quickstart' is the one that ships")
-    format: DataFormat = Field("auto", description="format of the data set; auto looks at the files")
+    format: DataFormat = Field(
+        "auto",
+        description="format of the data set; auto looks at the files; folders and csv hold labels alone, for iaa",
+    )
     images: str | None = Field(None, description="image folder, where it is not beside the annotations")
     apart: bool = Field(
         False,

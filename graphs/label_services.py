@@ -52,7 +52,7 @@ class LabelServices:
     text_scorer: TextScorer | None
     """None only where `settings.admission.min_text_score` is."""
     open_shares: Mapping[str, float]
-    """Of each class's quota, what is still open, in [0, 1], as it stood when the wave began."""
+    """Of each class's quota what is open, over that of the class that lacks most, in [0, 1], when the wave began."""
     artifacts: Artifacts
     usage: Usage
     meter: Meter

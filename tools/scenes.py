@@ -23,7 +23,7 @@ class SceneRequest:
     plans: tuple[DefectPlan, ...] = ()
     """What the prompt says of each label, in their order, for painters that edit a background; else none."""
     background: int
-    """Row of the real image without any of the labels that an editing painter starts from."""
+    """Row of the real image, without what is to be painted, that an editing painter starts from; -1: of none."""
 
 
 @dataclass(frozen=True, slots=True)
