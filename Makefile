@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= runs/demo
 PROOF_OUT ?= runs/proof
-PROOF_STEPS ?= 400
+PROOF_MODEL ?= yolo11n-seg.yaml
+PROOF_STEPS ?= 1500
 APART := agents.anomaly_agent.splits.apart=true
 
 .PHONY: help demo proof fetch install test test-slow check typecheck lint bench bench-models clean
@@ -30,7 +31,9 @@ proof: .venv/.stamp-yolo  ## DATA=PATH, an item of an anomaly data set: YOLO wit
 	$(BIN)/maskwright run anomaly --data '$(DATA)' --count 40 --set $(APART) --out $(PROOF_OUT)/anomaly
 	$(BIN)/maskwright run instances --data '$(DATA)' --set data.apart=true --set plan.at_least=100 --out $(PROOF_OUT)/instances
 	$(BIN)/maskwright evaluate yolo $(PROOF_OUT)/anomaly --also $(PROOF_OUT)/instances --data '$(DATA)' --split test \
-	  --set evaluation.hold_out=measured --seeds 3 --steps $(PROOF_STEPS) --size 256
+	  --seeds 3 --model $(PROOF_MODEL) --steps $(PROOF_STEPS) --size 160 --batch 8 --set evaluation.hold_out=measured \
+	  --set evaluation.optimizer=MuSGD --set evaluation.precision=bfloat16 --set evaluation.mixing.backgrounds=0.5 \
+	  --set 'evaluation.hyperparameters={mosaic: 0, flipud: 0.5}'
 
 fetch: .venv/.stamp-core  ## download the small models that recipes may name (194 MB) into the cache
 	$(BIN)/maskwright models fetch smollm2 minilm lite0
