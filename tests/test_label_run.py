@@ -9,14 +9,17 @@ from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 from label_scripts import BlockPainter, Trainer, write_class_folders
 
 from maskwright import cli
 from maskwright.data.label_sources import load_labels
 from maskwright.data.label_splits import load_label_split
 from maskwright.errors import BrokenRunError, DatasetError, InputError, RecipeError, RunFolderError
+from maskwright.evaluation.wsss_arms import NO_FILTER
 from maskwright.graphs import label_pipeline
 from maskwright.graphs.calibrate import calibrate_run
+from maskwright.graphs.label_ablations import make_ablation
 from maskwright.graphs.label_run import build_label_run_graph
 from maskwright.graphs.pipeline import plan_recipe, run_recipe
 from maskwright.graphs.run_folder import RunOutcome
@@ -252,6 +255,18 @@ def test_without_filter_and_refinement(stage: Stage, tmp_path: Path) -> None:
     assert content["label_precision"]["admitted"]["exact"] == 8  # type: ignore[index]
     assert not any("score" in prompt for entry in entries(outcome.folder).values() for prompt in entry["prompts"])  # type: ignore[attr-defined]
     assert "9 scenes admitted" in (outcome.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_ablation_is_the_same_run_without_one_mechanism(stage: Stage, tmp_path: Path) -> None:
+    made = stage.run(tmp_path / "lauf").folder
+    outcome = make_ablation(made, NO_FILTER, data=stage.data, out=tmp_path / "ohne ü")
+    assert outcome.exit_code == 0
+    settings = [
+        yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")) for folder in (made, outcome.folder)
+    ]
+    assert settings[1]["agents"]["label_agent"].pop("filter") is not settings[0]["agents"]["label_agent"].pop("filter")
+    assert settings[0] == settings[1]
+    assert (made / "split.json").read_bytes() == (outcome.folder / "split.json").read_bytes()
 
 
 def test_bad_input(stage: Stage, tmp_path: Path) -> None:

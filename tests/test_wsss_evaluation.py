@@ -29,6 +29,7 @@ from maskwright.evaluation.wsss_metrics import SegmentationFigures
 from maskwright.evaluation.wsss_report import build_wsss_report, headline_of, spread_to_percent
 from maskwright.evaluation.wsss_summary import save_summary, summarize
 from maskwright.evaluation.wsss_training import WsssSettings
+from maskwright.graphs.run_folder import RunOutcome
 
 MADE = {"Riß": 4, "chip": 1}
 
@@ -244,17 +245,43 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, int], message
         WsssSettings(**settings)  # type: ignore[arg-type]  # integers all
 
 
-def test_the_command_shows_table_differences_and_what_is_missing(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     monkeypatch.setattr("maskwright.evaluation.wsss_training.WsssSettings", lambda **given: TINY)
-    folder = write_run(tmp_path / "iaa-1", data, made=MADE)
     app = typer.Typer()
     add_wsss_command(app)
+    return app
 
-    result = CliRunner().invoke(app, [str(folder), "--data", str(data), "--seeds", "1"])
+
+def test_the_command_shows_table_differences_and_what_is_missing(
+    tmp_path: Path, data: Path, command: typer.Typer
+) -> None:
+    folder = write_run(tmp_path / "iaa-1", data, made=MADE)
+
+    result = CliRunner().invoke(command, [str(folder), "--data", str(data), "--seeds", "1", "--no-ablations"])
 
     assert result.exit_code == 0, result.output
     assert "ours minus real: " in result.output
-    assert "left out, no run was given: ours_no_refinement, ours_no_filter" in result.output
+    assert "left out: ours_no_refinement, ours_no_filter" in result.output
     assert (folder / "evaluation" / "wsss" / "report.html").is_file()
+
+
+def test_the_command_makes_the_run_again_without_each_mechanism(
+    tmp_path: Path, data: Path, command: typer.Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, asked = write_run(tmp_path / "iaa-1", data, made=MADE), []
+
+    def run(recipe: str, *, out: Path, overrides: list[str], **_: object) -> RunOutcome:
+        asked.append((Path(recipe), *overrides))
+        accepted = 0 if "refine" in overrides[0] else 1
+        write_run(out, data, made=dict.fromkeys(list(MADE)[:accepted], 1))
+        return RunOutcome(out, 0 if accepted else 3, {"accepted": accepted})
+
+    monkeypatch.setattr("maskwright.graphs.label_ablations.run_recipe", run)
+    result = CliRunner().invoke(command, [str(folder), "--data", str(data), "--seeds", "1"])
+
+    assert result.exit_code == 0, result.output
+    recipe = folder / "recipe.yaml"
+    assert asked == [(recipe, "agents.label_agent.refine=false"), (recipe, "agents.label_agent.filter=false")]
+    assert "ours_no_refinement: nothing was admitted" in result.output
+    assert "ours minus ours_no_filter: " in result.output
