@@ -118,7 +118,7 @@ def build_label_report(folder: Path) -> Path:
     artifacts, entries = ArtifactStore(folder / "artifacts"), list(_entries(folder))
     classes = [msgspec.convert(one, ClassSummary) for one in content["classes"]]
     made = [one.name for one in classes if one.quota and one.accepted]
-    refined = sorted((one for one in entries if len(one.prompts) > 1), key=lambda one: (-_gain(one), one.item.slot))
+    refined = sorted((one for one in entries if len(one.prompts) > 1), key=_rank)
     html = (
         make_environment()
         .get_template("label_report.html.jinja")
@@ -138,6 +138,11 @@ def build_label_report(folder: Path) -> Path:
     path = folder / "report.html"
     write_atomically(path, html.encode())
     return path
+
+
+def _rank(entry: _Entry) -> tuple[bool, float, int]:
+    """Admitted before refused, then by what refinement gained."""
+    return (entry.ending != "accepted", -_gain(entry), entry.item.slot)
 
 
 def _entries(folder: Path) -> Iterator[_Entry]:
