@@ -40,7 +40,14 @@ if TYPE_CHECKING:
 
 console = Console()
 errors = Console(stderr=True)
-STAGES = {"make": "instances", "compose": "scenes", "judge": "verdicts", "validate": "pictures"}
+STAGES = {
+    "make": "instances",
+    "compose": "scenes",
+    "judge": "verdicts",
+    "validate": "pictures",
+    "learn": "classifier",
+    "check": "labels",
+}
 """Stages that the bar names otherwise."""
 FREQUENCY_GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 AGENTS = {"text_agent": "T-Agent", "image_agent": "I-Agent"}

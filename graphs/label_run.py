@@ -115,8 +115,10 @@ def learn(state: LabelRunState, runtime: Services) -> LearnUpdate:
     """Teach the filter's classifier on real images, or read it from the cache."""
     services = runtime.context
     if services.crew.settings.filter:
+        services.progress.start("learn", 1)
         with services.record.timed("learn"):
             services.classifier, unlearned = services.teaching.train_filter(services.plan.classes)
+        services.progress.advance("learn")
         leave_out(services.source, services.choice, unlearned)
         services.plan = services.make_plan(services.classifier.classes)
     services.progress.start("make", services.crew.settings.count * len(services.plan.classes))
@@ -188,10 +190,12 @@ def route_wave(state: LabelRunState) -> Literal["more", "finished", "stopped", "
 def check(state: LabelRunState, runtime: Services) -> NoUpdate:
     """Let a second classifier, which the filter did not use, look at what was admitted and what was refused."""
     services = runtime.context
+    services.progress.start("check", 1)
     with services.record.timed("check"):
         admitted, refused = _shown(services)
         classes = services.classifier.classes if services.classifier else services.choice.teachable
         services.precision = estimate_precision(services.teaching, classes, admitted, refused, services.artifacts)
+    services.progress.advance("check")
     return {}
 
 
