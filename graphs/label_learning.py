@@ -13,7 +13,7 @@ from ..configs.label_agent import LabelAgentSettings, LabelClassifierSettings, L
 from ..data.images import read_image
 from ..data.label_records import LabelledImage
 from ..errors import InputError
-from ..tools.labels import LabelClassifier
+from ..tools.labels import LabelClassifier, is_unlearned
 from .label_data import LabelSource, deal_anew
 from .label_filter import refusals
 from .services import Artifacts
@@ -121,7 +121,7 @@ class Teaching:
         while True:
             taught = self._train(*deal, classes, "filter", 0.0)
             figures = taught.report.classes
-            weak = {name: one for name, one in figures.items() if one.auc + one.auc_error < least}
+            weak = {name: one for name, one in figures.items() if is_unlearned(one.auc, one.auc_error, least)}
             kept = tuple(name for name in classes if name not in weak)
             if weak and not set(kept) & set(wanted):
                 return self._train(*deal, classes, "filter", least), left_out

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from ..configs.datasets import open_dataset
 from ..configs.recipe import Recipe, load_recipe
@@ -143,21 +144,8 @@ def run_recipe(
     if out is not None:
         check_folder(out)
     loaded = load_recipe(recipe, [*overrides, *_shorthands(data, data_format, seed, limit)])
-    if loaded.agents.anomaly_agent is not None:
-        from .anomaly_pipeline import run_anomalies
-
-        return run_anomalies(
-            loaded,
-            Path(recipe).stem,
-            out=out,
-            resume=resume,
-            progress=progress or Silent(),
-            stop=stop or threading.Event(),
-        )
-    if loaded.agents.label_agent is not None:
-        from .label_pipeline import run_labels
-
-        return run_labels(
+    if run_otherwise := _runner_of(loaded):
+        return run_otherwise(
             loaded,
             Path(recipe).stem,
             out=out,
@@ -184,6 +172,27 @@ def run_recipe(
     if earlier is not None:
         take_over(earlier, folder)
     return go_on(services)
+
+
+class _Runner(Protocol):
+    """Carries out a recipe of an agent that works alone; arguments as `run_recipe`'s."""
+
+    def __call__(
+        self, recipe: Recipe, name: str, *, out: Path | None, resume: Resume, progress: Progress, stop: threading.Event
+    ) -> RunOutcome: ...
+
+
+def _runner_of(recipe: Recipe) -> _Runner | None:
+    """None of recipes that make instances; what the others import takes long."""
+    if recipe.agents.anomaly_agent is not None:
+        from .anomaly_pipeline import run_anomalies
+
+        return run_anomalies
+    if recipe.agents.label_agent is not None:
+        from .label_pipeline import run_labels
+
+        return run_labels
+    return None
 
 
 def go_on(services: RunServices) -> RunOutcome:

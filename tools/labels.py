@@ -32,3 +32,8 @@ class LabelClassifier(Protocol):
             images: each (H, W, 3) uint8, sRGB; sizes may differ.
         """
         ...
+
+
+def is_unlearned(auc: float, auc_error: float, min_auc: float) -> bool:
+    """Whether a class was not learned: its area under the ROC curve and its standard error together are too low."""
+    return auc + auc_error < min_auc

@@ -17,6 +17,7 @@ from ...data.images import read_image
 from ...data.label_records import LabelledImage
 from ...data.siblings import find_siblings
 from ...errors import DatasetError
+from ..labels import is_unlearned
 from .label_cache import digest_teaching, load_classifier, save_classifier
 from .label_calibration import (
     Bools,
@@ -233,7 +234,7 @@ def _refuse_unlearned(report: LabelClassifierReport, min_auc: float) -> None:
     weak = [
         f"{name!r} (AUC {one.auc:.2f} ± {one.auc_error:.2f}, {one.train + one.held_out} images)"
         for name, one in report.classes.items()
-        if one.auc + one.auc_error < min_auc
+        if is_unlearned(one.auc, one.auc_error, min_auc)
     ]
     if weak:
         raise DatasetError(
