@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ..data.records import ImageRecord
 from ..data.yolo import label_path, load_yolo
-from ..errors import BrokenRunError, DatasetError, MissingDependencyError, RecipeError
+from ..errors import BrokenRunError, DatasetError, MissingDependencyError
 from .detectors import CocoResult, DetectorTraining, Trained
 from .yolo_folder import TrainingFolder
+from .yolo_models import identify_model, resolve_model
 from .yolo_process import WORKER, run_worker
 from .yolo_protocol import Detection, DetectJob, TrainedEvent, TrainJob
 
@@ -71,7 +72,7 @@ class YoloDetector:
             BrokenRunError: the disk is full, the device is gone, or the process died.
         """
         _require_ultralytics()
-        model, data = _find_model(training.model), _read_data(data_yaml)
+        model, data = resolve_model(training.model), _read_data(data_yaml)
         own = TrainingFolder(folder.resolve())
         with own.claimed(_fingerprint(training, model, data), asdict(training), data.category_ids):
             if (finished := own.result()) is not None:
@@ -167,23 +168,6 @@ def _require_ultralytics() -> None:
         )
 
 
-def _find_model(name: str) -> str:
-    """The absolute path of a model file, or the name of a YAML that ultralytics may ship.
-
-    Raises:
-        RecipeError: it is neither; ultralytics would try to download it.
-    """
-    path = Path(name).expanduser()
-    if path.is_file() and path.suffix in {".pt", ".yaml", ".yml"}:
-        return str(path.absolute())
-    if path.suffix in {".yaml", ".yml"} and path.name == name:
-        return name
-    raise RecipeError(
-        f"model {name!r} is no file; expected the path of a .pt or .yaml file, or the name of a YAML of ultralytics, "
-        "such as 'yolo11n-seg.yaml'. Weights are not downloaded: fetch the file and give its path."
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _TrainingData:
     """What of a data set decides a training."""
@@ -216,8 +200,7 @@ def _fingerprint(training: DetectorTraining, model: str, data: _TrainingData) ->
     deciding: dict[str, object] = {**asdict(training), "data": data.digest}
     for name in ("device", "workers"):
         del deciding[name]
-    if Path(model).is_file():
-        deciding["model"] = hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    deciding["model"] = identify_model(model)
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 

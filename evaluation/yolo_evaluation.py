@@ -26,6 +26,7 @@ from .arm_plans import PlannedArm, plan_arms, plan_pair
 from .comparison import Comparison
 from .detection_metrics import DetectionFigures, measure_detections
 from .detectors import Detector, DetectorTraining, Trained
+from .yolo_models import identify_model, resolve_model
 from .yolo_summary import ArmResult, YoloSummary, summarize
 
 SUMMARY = "evaluation/yolo.json"
@@ -166,7 +167,7 @@ class _Bench:
         keys: list[str] = []
         settings = self._training
         for phase in arm.phases:
-            model = keys[-1] if keys else _identify_model(settings.model)
+            model = keys[-1] if keys else identify_model(resolve_model(settings.model))
             how = [model, settings.task, settings.image_px, settings.batch, seed, phase.steps]
             how += [settings.precision, settings.optimizer, dict(settings.hyperparameters)]
             keys.append(_digest([self._made_by, phase.data_id, how]))
@@ -206,12 +207,6 @@ def _join(curves: Iterable[Sequence[Mapping[str, float]]]) -> Iterator[dict[str,
         for row in curve:
             yield {name: value for name, value in row.items() if math.isfinite(value)} | {"step": before + row["step"]}
         before += curve[-1]["step"] if curve else 0
-
-
-def _identify_model(name: str) -> str:
-    """A file by its content, anything else by its name."""
-    path = Path(name).expanduser()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else name
 
 
 def _digest(decides: object) -> str:

@@ -30,6 +30,7 @@ from ultralytics.utils.torch_utils import init_seeds, strip_optimizer
 from ..data.files import PARTIAL_SUFFIX
 from ..errors import RecipeError
 from ..models.device import resolve_device
+from .yolo_backbone import register as register_backbone
 from .yolo_protocol import CHECKPOINT, CURVE, WEIGHTS, StepEvent, TrainedEvent, TrainJob
 from .yolo_schedule import EndlessOrder, Schedule, plan_rounds
 
@@ -51,6 +52,7 @@ def tame() -> None:
     ultralytics_dataset.save_dataset_cache_file = _save_no_cache
     # Its limit of 2 seconds a batch would drop detections without an error where the machine is busy.
     ultralytics_nms.non_max_suppression = partial(ultralytics_nms.non_max_suppression, max_time_img=math.inf)
+    register_backbone()
 
 
 def _do_nothing(*_: object) -> None:

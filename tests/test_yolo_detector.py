@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -24,14 +25,17 @@ from maskwright.errors import (
     DatasetError,
     MaskwrightError,
     MissingDependencyError,
+    ModelNotFetchedError,
     RecipeError,
     RunFolderError,
 )
 from maskwright.evaluation.detectors import CocoResult, DetectorTraining, Trained
 from maskwright.evaluation.yolo_detector import YoloDetector
+from maskwright.evaluation.yolo_models import resolve_model
 from maskwright.evaluation.yolo_protocol import ImageToRead
 from maskwright.evaluation.yolo_schedule import EndlessOrder, Schedule, plan_rounds
 from maskwright.evaluation.yolo_worker import batches_within
+from maskwright.models.image_features import load_network
 
 HEIGHT, WIDTH = 48, 64
 TRAINING = DetectorTraining(steps=6, image_px=64, batch=2, device="cpu")
@@ -489,3 +493,40 @@ def test_precision_and_hyperparameters_reach_ultralytics(tmp_path: Path, data_ya
 def test_an_unknown_hyperparameter_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"unknown hyperparameter 'epochs'; known: lr0, lrf"):
         DetectorTraining(steps=1, hyperparameters={"epochs": 9})
+
+
+STATES_OF = """
+import sys, torch
+from ultralytics import YOLO
+network = YOLO(sys.argv[1])
+network.predict(sys.argv[2], imgsz=64, verbose=False, save=False)
+torch.save(network.model.model[0].stages.state_dict(), sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["segment", "detect"])
+def test_a_backbone_that_knows_imagenet_stays_as_it_is(tmp_path: Path, data_yaml: Path, task: str) -> None:
+    model = "yolo11n-lite0-seg.yaml" if task == "segment" else "yolo11n-lite0.yaml"
+    training = replace(TRAINING, model=model, task=task, precision="bfloat16")  # type: ignore[arg-type]
+    detector, folder = YoloDetector(checkpoint_s=0), tmp_path / "läuft ü"
+    with pytest.raises(BrokenRunError, match="SIGKILL"):
+        detector.train(data_yaml, training, folder, on_step=lambda step: _kill_worker(step) if step == 4 else None)
+    trained = detector.train(data_yaml, training, folder)
+    images = _validation_images(data_yaml)
+    found = list(detector.detect(trained, images, training))
+    assert found
+    assert all(("segmentation" in one) == (task == "segment") for one in found)
+
+    command = [sys.executable, "-c", STATES_OF, str(trained.weights), str(images[0].path), str(tmp_path / "states.pt")]
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    kept, imagenet = torch.load(tmp_path / "states.pt", weights_only=True), load_network(torch.device("cpu")).blocks
+    for name, tensor in imagenet.state_dict().items():
+        assert torch.allclose(kept[name].float(), tensor.float(), rtol=1e-3, atol=1e-5), name
+
+
+def test_a_model_of_ours_needs_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert Path(resolve_model("yolo11n-lite0-seg.yaml")).is_file()
+    monkeypatch.setenv("MASKWRIGHT_CACHE", str(tmp_path))
+    with pytest.raises(ModelNotFetchedError, match="maskwright models fetch lite0"):
+        resolve_model("yolo11n-lite0-seg.yaml")
