@@ -56,6 +56,11 @@ class ComposeSettings(BaseModel):
         description="none, alpha, color_transfer, poisson, diffusion, or a registered harmonizer",
     )
     diffusion: SeamDiffusionSettings | None = Field(None, description="settings of the harmonizer `diffusion`")
+    light: Literal["own", "surroundings"] = Field(
+        default="own",
+        description="own: of its photograph; surroundings: as much brighter as the new ones are than the old ones, "
+        "which keeps the contrast of a mark on a surface",
+    )
     unharmonized_share: Ratio = Field(
         default=0.0, description="random share of the scenes that is pasted hard all the same, as a control"
     )

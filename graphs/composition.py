@@ -21,6 +21,7 @@ from ..memory.ledger import Ledger
 from ..tools.composing.harmonization import HardPaste, Harmonizer, Seam
 from ..tools.composing.placement import SizeStatistics
 from ..tools.composing.scene import CutOut, Scene, SceneAnnotation, ScenePlan, compose_scene, plan_scenes
+from ..tools.composing.surroundings import MeanRGB
 from .backgrounds import Backgrounds
 from .scene_validation import SceneJudges
 from .services import Executor, Progress
@@ -40,6 +41,7 @@ class PooledInstance:
     artifact: str
     truncated_sides: tuple[str, ...]
     side_ratio: float
+    surround_rgb: MeanRGB | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,14 @@ def _open_background(
 
 def _to_cutout(instance: PooledInstance, artifacts: ArtifactStore) -> CutOut:
     rgba = artifacts.get_image(instance.artifact)
-    return CutOut(instance.instance_id, instance.category_id, rgba, instance.truncated_sides, instance.side_ratio)
+    return CutOut(
+        instance.instance_id,
+        instance.category_id,
+        rgba,
+        instance.truncated_sides,
+        instance.side_ratio,
+        instance.surround_rgb,
+    )
 
 
 def _encode(scene: Scene, settings: ComposeSettings) -> bytes:

@@ -104,6 +104,7 @@ def cut_out(state: ImageAgentState, runtime: Services) -> CutOutUpdate:
             "truncation": source.truncation,
             "truncated_sides": list(source.truncated_sides),
             "side_ratio": source.side_ratio,
+            "surround_rgb": source.surround_rgb,
             "row": row,
         }
     }

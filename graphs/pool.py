@@ -77,6 +77,7 @@ class Pool:
                     artifact=instance["artifact"],
                     truncated_sides=tuple(instance["truncated_sides"]),
                     side_ratio=source["side_ratio"] if source else 0.0,
+                    surround_rgb=source.get("surround_rgb") if source else None,
                 )
             )
 

@@ -14,6 +14,7 @@ from ..configs.agents import TextAgentSettings
 from ..configs.image_agent import ImageAgentSettings
 from ..data.records import ImageRGBA
 from ..memory.entries import WorkItem
+from ..tools.composing.surroundings import MeanRGB
 from ..tools.protocols import Masked, MaskRequest, Painted, PaintRequest, SourceView, Verdict
 from .lockstep import Meter
 from .state import Recollection
@@ -47,6 +48,8 @@ class SourceCutOut:
     truncation: float
     truncated_sides: tuple[str, ...]
     side_ratio: float
+    surround_rgb: MeanRGB | None = None
+    """Mean colour around it in its photograph; None where nothing is around it."""
 
 
 class Sources(Protocol):

@@ -15,6 +15,7 @@ from ..data.images import read_image
 from ..data.masks import mask_to_bbox, segmentation_to_mask
 from ..data.records import AnnotationTable, Dataset, ImageRecord, ImageRGB, MaskHW
 from ..errors import RecipeError
+from ..tools.composing.surroundings import mean_around
 from ..tools.judging.measures import border_share
 from ..tools.protocols import SourceView
 from .services import SourceCutOut
@@ -147,6 +148,7 @@ class DatasetSources:
             truncation=round(truncation, 4),
             truncated_sides=sides,
             side_ratio=round(sqrt(int(mask.sum()) / mask.size), 5),
+            surround_rgb=mean_around(image, mask),
         )
 
     def view(self, row: int, padding_ratio: float) -> SourceView:

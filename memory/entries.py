@@ -163,6 +163,8 @@ class Source(TypedDict):
     truncation: float
     truncated_sides: list[str]
     side_ratio: float
+    surround_rgb: NotRequired[tuple[float, float, float] | None]
+    """Mean colour around it in its photograph."""
     row: NotRequired[int]
     """Of its annotation; another than the item's where that source was retired."""
 

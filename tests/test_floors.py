@@ -103,7 +103,8 @@ def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
         *(ROOT / "configs").glob("*.yaml"),
         *(ROOT / "configs" / "quickstart" / name for name in ("annotations.json", "README.md")),
     ]
-    data += [*(ROOT / "evaluation").glob("*.jinja"), *(ROOT / "graphs" / "prompts").glob("*.md"), ROOT / "py.typed"]
+    data += [path for kind in ("*.jinja", "*.yaml") for path in (ROOT / "evaluation").glob(kind)]
+    data += [*(ROOT / "graphs" / "prompts").glob("*.md"), ROOT / "py.typed"]
     data += [*(ROOT / "serving" / "review_page").iterdir(), *(ROOT / "configs" / "knowledge").glob("*.md")]
     data += [path for path in (ROOT / "models" / "weights").rglob("*") if path.is_file()]
     expected |= {f"maskwright/{path.relative_to(ROOT).as_posix()}" for path in data}

@@ -25,6 +25,7 @@ from .placement import (
     draw_side_px,
     fit_cutout,
 )
+from .surroundings import MeanRGB
 
 SHRINKS = (1.0, 0.7, 0.5, 0.35)
 """Sizes tried in turn where no place is found; from the second on, wholly inside the frame."""
@@ -42,6 +43,8 @@ class CutOut:
     """Sides (left, top, right, bottom) on which its source photograph's border cut it."""
     source_side_ratio: float | None = None
     """sqrt(mask area / image area) in its source photograph, where it has one."""
+    surround_rgb: MeanRGB | None = None
+    """Mean colour around it in its source photograph, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,8 @@ def _place(
         centres = draw_centres(fitted, canvas.frame_hw, flush_sides, truncation, settings.max_tries, rng)
         centre = canvas.find_centre(fitted, centres, truncation)
         if centre is not None:
-            canvas.paste(fitted, centre, harmonizer, measure=measure)
+            lit_from = cutout.surround_rgb if settings.light == "surroundings" else None
+            canvas.paste(fitted, centre, harmonizer, measure=measure, lit_from=lit_from)
             return True
     return False
 
