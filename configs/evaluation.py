@@ -19,7 +19,7 @@ class MixingSettings(BaseModel):
     backgrounds: float | None = Field(
         None,
         ge=0,
-        description="most real images without an instance for each one with some, in all arms alike; null: all of them",
+        description="most images without an instance for each real or synthetic one with some; null: all of them",
     )
     curriculum: float | None = Field(
         None,

@@ -95,7 +95,7 @@ def plan_pair(comparison: Comparison) -> tuple[PlannedArm, PlannedArm]:
 def _plan_built(comparison: Comparison, ratio: float | None, names: Sequence[ArmName] = ARM_NAMES) -> list[PlannedArm]:
     arms, key = comparison.arms(ratio, names)
     [real_phase] = arms[0].phases
-    num_real, real_id = comparison.num_real, f"{REAL} {dataset_digest(comparison.real)}"
+    num_real, real_id = arms[0].num_real, f"{REAL} {dataset_digest(comparison.real)}"
     return [
         PlannedArm(
             name=arm.name,
@@ -103,10 +103,10 @@ def _plan_built(comparison: Comparison, ratio: float | None, names: Sequence[Arm
             phases=[
                 PlannedPhase(data_yaml, real_id, num_real, steps)
                 if data_yaml == real_phase.data_yaml
-                else PlannedPhase(data_yaml, f"{arm.name} {key}", num_real + arm.num_synthetic, steps)
+                else PlannedPhase(data_yaml, f"{arm.name} {key}", arm.num_real + arm.num_synthetic, steps)
                 for data_yaml, steps in _share_steps(arm, comparison.settings.steps)
             ],
-            num_real=num_real,
+            num_real=arm.num_real,
             num_synthetic=arm.num_synthetic,
             instances=arm.instances,
             findings=arm.findings,

@@ -23,7 +23,7 @@ from ..errors import RunFolderError
 from ..memory.artifacts import breaking_the_run
 from .arm_files import RealAnd, paste_like, point_val_at_train, share_images, whole_or_absent
 from .copy_paste import CopyPaste
-from .mixing import choose_real, choose_synthetic
+from .mixing import choose_real, choose_synthetic, count_train_images
 from .run_product import RunProduct, SyntheticImage, read_products
 
 ArmName = Literal["real", "real + copy-paste", "real + ours"]
@@ -52,6 +52,8 @@ class Arm:
 
     name: ArmName
     phases: tuple[Phase, ...]
+    num_real: int
+    """Training images, real ones."""
     num_synthetic: int
     """Training images beside the real ones."""
     instances: Mapping[str, int]
@@ -62,6 +64,7 @@ class Arm:
 class _ArmFile(msgspec.Struct):
     """What is noted in an arm's folder once it is whole."""
 
+    num_real: int
     num_synthetic: int
     instances: dict[str, int]
     counts: dict[str, int]
@@ -104,20 +107,20 @@ def build_arms(
     """
     product = read_products([run_folder, *also], dataset)
     real = choose_real(dataset, settings.mixing, seed=seed)
-    num_real = sum(image.split == "train" for image in real.images)
+    num_real = count_train_images(real)
     learned = [one for one in product.images if one.file_name not in leave_out]
     chosen = choose_synthetic(learned, num_real, settings.mixing, seed=seed)
     compose = load_recipe(str(run_folder / "recipe.yaml")).compose
     with breaking_the_run(folder):
-        _claim(folder, _fingerprint(dataset, real, product, chosen, compose, seed))
-        builder = _Builder(dataset, real, product, chosen, compose, seed, folder)
+        beside = choose_real(dataset, settings.mixing, seed=seed, num_synthetic=len(chosen))
+        _claim(folder, _fingerprint([dataset, real, beside], product, chosen, compose, seed))
+        builder = _Builder(dataset, real, beside, product, chosen, compose, seed, folder)
         told = {name: builder.build(name) for name in names}
     return tuple(_to_arm(name, one, folder, settings.mixing.curriculum) for name, one in told.items())
 
 
 def _fingerprint(
-    dataset: Dataset,
-    real: Dataset,
+    real: Sequence[Dataset],
     product: RunProduct,
     chosen: Sequence[SyntheticImage],
     compose: ComposeSettings,
@@ -125,7 +128,7 @@ def _fingerprint(
 ) -> str:
     """Of all that decides the arms' files."""
     decides = {
-        "data": [dataset_digest(dataset), dataset_digest(real)],
+        "data": [dataset_digest(one) for one in real],
         "product": product.digest,
         "chosen": [one.file_name for one in chosen],
         "compose": compose.model_dump(mode="json"),
@@ -156,7 +159,9 @@ class _Builder:
 
     dataset: Dataset
     real: Dataset
-    """Of it, what is learned from; copy-paste takes instances and photographs from all of it."""
+    """Of it, what is learned from alone; copy-paste takes instances and photographs from all of it."""
+    beside: Dataset
+    """Of it, what is learned from beside synthetic images."""
     product: RunProduct
     chosen: Sequence[SyntheticImage]
     compose: ComposeSettings
@@ -176,7 +181,8 @@ class _Builder:
             point_val_at_train(partial / "yolo" / "data.yaml")
             named = {self.dataset.category(key).name: number for key, number in sorted(instances.items())}
             num_synthetic = 0 if name == REAL else len(self.chosen)
-            told = _ArmFile(num_synthetic, named, findings.counts, findings.examples)
+            num_real = count_train_images(self.real if name == REAL else self.beside)
+            told = _ArmFile(num_real, num_synthetic, named, findings.counts, findings.examples)
             write_atomically(partial / _TOLD, msgspec.json.encode(told))
         return told
 
@@ -190,11 +196,11 @@ class _Builder:
             return self.real, Counter()
         if name == OURS:
             instances = sum((Counter(one.instances) for one in self.chosen), Counter[int]())
-            return RealAnd(self.real, lambda: self.product.samples(self.chosen)), instances
+            return RealAnd(self.beside, lambda: self.product.samples(self.chosen)), instances
         onto_empty = self.product.makes_defects
         maker = CopyPaste(self.dataset, self.compose, seed=self.seed, onto_empty=onto_empty, findings=findings)
         pasted, instances = paste_like(self.chosen, maker, made, self.dataset, self.compose.jpeg_quality)
-        return RealAnd(self.real, pasted.samples), instances
+        return RealAnd(self.beside, pasted.samples), instances
 
 
 def _to_arm(name: ArmName, told: _ArmFile, folder: Path, curriculum: float | None) -> Arm:
@@ -202,4 +208,5 @@ def _to_arm(name: ArmName, told: _ArmFile, folder: Path, curriculum: float | Non
     phases: tuple[Phase, ...] = (Phase(own, 1.0),)
     if curriculum is not None and name != REAL:
         phases = (Phase(own, curriculum), Phase(real, 1 - curriculum))
-    return Arm(name, phases, told.num_synthetic, told.instances, Findings(told.counts, told.examples))
+    findings = Findings(told.counts, told.examples)
+    return Arm(name, phases, told.num_real, told.num_synthetic, told.instances, findings)

@@ -89,6 +89,7 @@ class Comparison:
             ratio,
             mixing.max_per_class,
             mixing.backgrounds,
+            "alike",  # share of images without an instance
         ]
         key = hashlib.sha256(msgspec.json.encode(decides)).hexdigest()[:16]
         arms = build_arms(

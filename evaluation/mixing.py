@@ -13,20 +13,29 @@ from .near_duplicates import keep_images
 from .run_product import SyntheticImage
 
 
-def choose_real(dataset: Dataset, mixing: MixingSettings, *, seed: int) -> Dataset:
+def choose_real(dataset: Dataset, mixing: MixingSettings, *, seed: int, num_synthetic: int = 0) -> Dataset:
     """The data set with at most `mixing.backgrounds` training images without an instance for each one with some.
 
     Which ones depends on their names and the seed alone, and a higher setting keeps what a lower one does.
+
+    Args:
+        num_synthetic: images beside the real ones; they count as images with an instance, so that the share of those
+            without is the same in all arms.
     """
     if mixing.backgrounds is None:
         return dataset
     table = dataset.annotations
     train = [index for index, image in enumerate(dataset.images) if image.split == "train"]
     empty = [index for index in train if not len(table.rows_of_image(index))]
-    most = round(mixing.backgrounds * (len(train) - len(empty)))
+    most = round(mixing.backgrounds * (len(train) - len(empty) + num_synthetic))
     drawn = sorted(empty, key=lambda index: _draw(dataset.images[index].file_name, seed))
     surplus = set(drawn[most:])
     return keep_images(dataset, [index not in surplus for index in range(len(dataset.images))])
+
+
+def count_train_images(dataset: Dataset) -> int:
+    """Training images, with an instance or without."""
+    return sum(image.split == "train" for image in dataset.images)
 
 
 def choose_synthetic(

@@ -361,3 +361,16 @@ def test_mixing_decides_both_arms_and_a_curriculum_ends_on_real_images(
         assert arm.phases == (Phase(tmp_path / name / "yolo/data.yaml", 0.7), last)
     with pytest.raises(RunFolderError, match="the arms of another run, data set or mixing"):
         build_arms(*made, tmp_path, SETTINGS)
+
+
+def test_every_arm_has_the_same_share_of_images_without_an_instance(tmp_path: Path) -> None:
+    empty = [Photo(f"leer {number}.png", noise=True) for number in range(40)]
+    save_dataset(write_dataset(tmp_path / "b", [*photographs(), *empty]), tmp_path / "d", "coco", findings=Findings())
+    assert run_recipe("instances", data=tmp_path / "d", out=tmp_path / "lauf", overrides=QUICK).exit_code == 0
+    settings = EvaluationSettings(mixing=MixingSettings(backgrounds=0.5))
+    arms = build_arms(tmp_path / "lauf", load_dataset(tmp_path / "d"), tmp_path / "arme", settings)
+    for arm in arms:
+        labels = list(classes_by_image(truth(tmp_path / "arme", arm.name)).values())
+        assert labels.count([]) == round(0.5 * (6 + arm.num_synthetic)), arm.name
+        assert len(labels) == arm.num_real + arm.num_synthetic
+    assert arms[0].num_real == 9 < arms[1].num_real == arms[2].num_real
