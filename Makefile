@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= runs/demo
 PROOF_OUT ?= runs/proof
-PROOF_MODEL ?= yolo11n-seg.yaml
-PROOF_STEPS ?= 1500
+PROOF_MODEL ?= yolo11n-lite0-seg.yaml
+PROOF_STEPS ?= 600
 APART := agents.anomaly_agent.splits.apart=true
 
 .PHONY: help demo proof fetch install test test-slow check typecheck lint bench bench-models clean
@@ -29,10 +29,10 @@ proof: .venv/.stamp-yolo  ## DATA=PATH, an item of an anomaly data set: YOLO wit
 	@test -n "$(DATA)" || { echo "say which data set: make proof DATA=PATH, a folder that has train/good" >&2; exit 2; }
 	$(BIN)/maskwright models fetch minilm lite0
 	$(BIN)/maskwright run anomaly --data '$(DATA)' --count 40 --set $(APART) --out $(PROOF_OUT)/anomaly
-	$(BIN)/maskwright run instances --data '$(DATA)' --set data.apart=true --set plan.at_least=100 --out $(PROOF_OUT)/instances
-	$(BIN)/maskwright evaluate yolo $(PROOF_OUT)/anomaly --also $(PROOF_OUT)/instances --data '$(DATA)' --split test \
-	  --seeds 3 --model $(PROOF_MODEL) --steps $(PROOF_STEPS) --size 160 --batch 8 --set evaluation.hold_out=measured \
-	  --set evaluation.optimizer=MuSGD --set evaluation.precision=bfloat16 --set evaluation.mixing.backgrounds=0.5 \
+	$(BIN)/maskwright run surface --data '$(DATA)' --set data.apart=true --out $(PROOF_OUT)/surface
+	$(BIN)/maskwright evaluate yolo $(PROOF_OUT)/anomaly --also $(PROOF_OUT)/surface --data '$(DATA)' --split test \
+	  --seeds 3 --model $(PROOF_MODEL) --steps $(PROOF_STEPS) --size 256 --batch 8 --set evaluation.hold_out=measured \
+	  --set evaluation.precision=bfloat16 --set evaluation.mixing.backgrounds=0.5 \
 	  --set 'evaluation.hyperparameters={mosaic: 0, flipud: 0.5}'
 
 fetch: .venv/.stamp-core  ## download the small models that recipes may name (194 MB) into the cache
