@@ -33,6 +33,8 @@ class Lite0Backbone(nn.Module):
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
         self.stages = network.blocks
         self.frozen = frozen
+        for block in (block for stage in self.stages[frozen:] for block in stage):
+            block.conv_dw = _InFloat32(block.conv_dw)
 
     def train(self, mode: bool = True) -> Lite0Backbone:  # noqa: ARG002  # torch's signature
         super().train(mode=False)
@@ -50,11 +52,22 @@ class Lite0Backbone(nn.Module):
         return found[1:]
 
     def _run(self, part: nn.Module, x: torch.Tensor, *, learns: bool) -> torch.Tensor:
-        learns &= torch.is_grad_enabled()
-        # On CPUs the gradients of depthwise convolutions take four times as long in bfloat16 as in float32.
-        bfloat16 = torch.is_autocast_enabled("cpu") and not learns
-        with torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            return part(x.float() if learns else x)  # type: ignore[no-any-return]
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+            return part(x)  # type: ignore[no-any-return]
+
+
+class _InFloat32(nn.Module):
+    """A depthwise convolution: on CPUs its gradients take four times as long in bfloat16."""
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            return self.convolution(x)  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            return self.convolution(x.float())  # type: ignore[no-any-return]
 
 
 def register() -> None:
