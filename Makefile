@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEMO_OUT ?= runs/demo
 PROOF_OUT ?= runs/proof
 PROOF_MODEL ?= yolo11n-lite0-seg.yaml
-PROOF_STEPS ?= 600
+PROOF_STEPS ?= 800
 APART := agents.anomaly_agent.splits.apart=true
 
 .PHONY: help demo proof fetch install test test-slow check typecheck lint bench bench-models clean
