@@ -59,6 +59,9 @@ class EvaluationSettings(BaseModel):
     hyperparameters: dict[str, float] = Field(
         default_factory=dict, description="of ultralytics, by its names, equal in all arms: mosaic, lr0, fliplr, …"
     )
+    at_once: int | None = Field(
+        None, ge=1, le=64, description="trainings at a time; null: as many as fill a CPU, one where there is a GPU"
+    )
     split: Literal["val", "test"] = Field(
         "val", description="the side that is measured, never trained on; test only where you ask for it"
     )

@@ -33,8 +33,9 @@ class Lite0Backbone(nn.Module):
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
         self.stages = network.blocks
         self.frozen = frozen
-        for block in (block for stage in self.stages[frozen:] for block in stage):
-            block.conv_dw = _InFloat32(block.conv_dw)
+        for stage in self.stages[frozen:]:
+            for block in stage.children():
+                block.conv_dw = _InFloat32(block.get_submodule("conv_dw"))
 
     def train(self, mode: bool = True) -> Lite0Backbone:  # noqa: ARG002  # torch's signature
         super().train(mode=False)

@@ -9,8 +9,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import math
+import os
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +26,12 @@ from .. import __version__
 from ..data.splits import dataset_digest
 from ..errors import BrokenRunError, RunFolderError
 from ..memory.artifacts import write_or_stop
+from ..models.device import resolve_device
 from .anomaly_evaluation import Progress, Silence
 from .arm_plans import PlannedArm, plan_arms, plan_pair
 from .comparison import Comparison
 from .detection_metrics import DetectionFigures, measure_detections
-from .detectors import Detector, DetectorTraining, Trained
+from .detectors import CocoResult, Detector, DetectorTraining, Trained
 from .yolo_models import identify_model, resolve_model
 from .yolo_summary import ArmResult, YoloSummary, summarize
 
@@ -76,15 +82,23 @@ def measure_arms(
     Raises:
         MissingDependencyError, InputError, BrokenRunError: as `evaluate_yolo` raises them.
     """
-    progress = progress or Silence()
-    bench, results = _Bench(comparison, detector, device, progress), []
-    progress.start("trainings", comparison.settings.seeds * len(planned))
-    for seed in range(comparison.settings.seeds):
-        for arm in planned:
-            results.append(bench.measure(arm, seed))
-            progress.advance("trainings")
-            on_result(results[-1])
-    return results
+    progress, settings = progress or Silence(), comparison.settings
+    bench = _Bench(comparison, detector, device, progress)
+    wanted = [(arm, seed) for seed in range(settings.seeds) for arm in planned]
+    progress.start("trainings", len(wanted))
+    progress.start("steps", sum(arm.steps for arm, _ in wanted))
+    with ThreadPoolExecutor(settings.at_once or trainings_at_once(device)) as pool:
+        measured = [pool.submit(bench.measure, arm, seed) for arm, seed in wanted]
+        try:
+            for one in as_completed(measured):
+                with suppress(_StoppedError):  # the one that failed says why
+                    result = one.result()
+                    progress.advance("trainings")
+                    on_result(result)
+        except BaseException:
+            bench.stop()
+            raise
+    return [one.result() for one in measured]
 
 
 def train_product(
@@ -98,8 +112,9 @@ def train_product(
     Raises:
         MissingDependencyError, InputError, BrokenRunError: as `evaluate_yolo` raises them.
     """
-    bench = _Bench(comparison, detector, device, progress or Silence())
-    return bench.train(plan_pair(comparison)[1], 0)[-1][1]
+    progress, arm = progress or Silence(), plan_pair(comparison)[1]
+    progress.start("steps", arm.steps)
+    return _Bench(comparison, detector, device, progress).train(arm, 0)[-1][1]
 
 
 def versions(detector: Detector) -> dict[str, str]:
@@ -108,8 +123,12 @@ def versions(detector: Detector) -> dict[str, str]:
     return own | {name: importlib.metadata.version(name) for name in ("torch", "pycocotools")}
 
 
+class _StoppedError(Exception):
+    """Another training failed."""
+
+
 class _Bench:
-    """Trains and measures; what is on disk already is only read."""
+    """Trains and measures, in several threads; what is on disk already is only read."""
 
     def __init__(self, comparison: Comparison, detector: Detector, device: str, progress: Progress) -> None:
         self._comparison, self._detector, self._progress = comparison, detector, progress
@@ -126,13 +145,29 @@ class _Bench:
             device=device,
         )
         self._made_by = [detector.name, detector.revision]
+        self._stopped = threading.Event()
+        self._in_folder: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def stop(self) -> None:
+        """End what is under way at its next step; the next call goes on there."""
+        self._stopped.set()
 
     def measure(self, arm: PlannedArm, seed: int) -> ArmResult:
-        """One detector's figures, or what an earlier call found them to be."""
+        """One detector's figures, or what an earlier call found them to be; a failure ends what is under way beside."""
+        if self._stopped.is_set():
+            raise _StoppedError
+        try:
+            return self._measure(arm, seed)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _measure(self, arm: PlannedArm, seed: int) -> ArmResult:
         settings = self._comparison.settings
         decides = [self._keys(arm, seed)[-1], settings.split, dataset_digest(self._comparison.dataset)]
         path = self._comparison.results / "results" / f"{_digest(decides)}.json"
         if path.is_file():
+            self._progress.advance("steps", count=arm.steps)
             return replace(_read_result(path), label=arm.label)
         phases = self.train(arm, seed)
         began = time.monotonic()
@@ -151,14 +186,16 @@ class _Bench:
 
     def train(self, arm: PlannedArm, seed: int) -> list[tuple[DetectorTraining, Trained]]:
         """Each phase with how it was trained."""
-        self._progress.start("steps", arm.steps)
         done: list[tuple[DetectorTraining, Trained]] = []
         for phase, key in zip(arm.phases, self._keys(arm, seed), strict=True):
             training = replace(self._training, seed=seed, steps=phase.steps)
             if done:
                 training = replace(training, model=str(done[-1][1].weights))
             folder = self._comparison.results / "trainings" / key
-            trained = self._detector.train(phase.data_yaml, training, folder, on_step=_Steps(self._progress))
+            steps = _Steps(self._progress, self._stopped)
+            with self._in_folder[key]:  # two arms may have a training in common
+                trained = self._detector.train(phase.data_yaml, training, folder, on_step=steps)
+            steps(phase.steps)
             done.append((training, trained))
         return done
 
@@ -175,7 +212,7 @@ class _Bench:
 
     def _detect(self, training: DetectorTraining, trained: Trained, told: str) -> DetectionFigures:
         comparison = self._comparison
-        found = self._detector.detect(trained, comparison.measured, training)
+        found = self._until_stopped(self._detector.detect(trained, comparison.measured, training))
         try:
             return measure_detections(
                 comparison.dataset,
@@ -187,15 +224,30 @@ class _Bench:
         except ValueError as exc:
             raise BrokenRunError(f"{told}: {exc} Remove {str(trained.weights.parent)!r} to train again.") from exc
 
+    def _until_stopped(self, found: Iterator[CocoResult]) -> Iterator[CocoResult]:
+        for one in found:
+            if self._stopped.is_set():
+                raise _StoppedError
+            yield one
+
+
+def trainings_at_once(device: str) -> int:
+    """How many trainings fill a machine: ultralytics gives each one all but one of a CPU's cores, eight at most."""
+    cores = os.cpu_count() or 1
+    return max(1, cores // min(8, max(1, cores - 1))) if resolve_device(device).type == "cpu" else 1
+
 
 @dataclass(slots=True)
 class _Steps:
-    """Tells of steps as they are done."""
+    """Tells of steps as they are done, and ends a training that is to stop."""
 
     progress: Progress
+    stopped: threading.Event
     done: int = 0
 
     def __call__(self, step: int) -> None:
+        if self.stopped.is_set():
+            raise _StoppedError
         self.progress.advance("steps", count=step - self.done)
         self.done = step
 

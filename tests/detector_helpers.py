@@ -22,7 +22,7 @@ from maskwright.evaluation.comparison import Comparison, open_comparison
 from maskwright.evaluation.detectors import CocoResult, DetectorTraining, Trained
 from maskwright.graphs.pipeline import run_recipe
 
-SETTINGS = EvaluationSettings(steps=10, seeds=2, image_px=64, batch=2)
+SETTINGS = EvaluationSettings(steps=10, seeds=2, image_px=64, batch=2, at_once=1)
 RING = 9
 THREE_CLASSES = (*CATEGORIES, Category(RING, "Ring ß"))
 

@@ -8,19 +8,34 @@ import json
 import math
 import re
 import shutil
+import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
-from detector_helpers import SETTINGS, Colours, Killed, copy_of, make_run, open_made, script
+from detector_helpers import (
+    SETTINGS,
+    Colours,
+    Killed,
+    ScriptedDetector,
+    Training,
+    copy_of,
+    make_run,
+    open_made,
+    ours_is_better,
+    script,
+)
 
 from maskwright.configs.evaluation import EvaluationSettings, MixingSettings
 from maskwright.errors import BrokenRunError, RecipeError, RunFolderError
+from maskwright.evaluation.detectors import DetectorTraining, Trained
 from maskwright.evaluation.gains import GainMeter
 from maskwright.evaluation.yolo_detector import YoloDetector
-from maskwright.evaluation.yolo_evaluation import evaluate_yolo, train_product
+from maskwright.evaluation.yolo_evaluation import evaluate_yolo, train_product, trainings_at_once
 from maskwright.evaluation.yolo_gains import YoloGainMeter
 from maskwright.evaluation.yolo_report import build_yolo_report
 from maskwright.evaluation.yolo_summary import YoloSummary
@@ -119,6 +134,51 @@ def test_a_killed_call_goes_on_and_a_finished_one_only_answers(root: Path) -> No
     fresh = script(comparison)
     assert evaluate_yolo(open_made(root), fresh).as_json() == first
     assert fresh.trained == []
+
+
+def test_two_at_once_find_what_one_after_the_other_finds(root: Path) -> None:
+    comparison = open_made(root)
+    one_by_one = evaluate_yolo(comparison, script(comparison)).as_json()
+    shutil.rmtree(comparison.results / "results")
+    shutil.rmtree(comparison.results / "trainings")
+    together = threading.Barrier(2, timeout=60)
+
+    def meet(asked: Training) -> float:
+        together.wait()
+        return ours_is_better(asked)
+
+    two = open_made(root, settings_with(at_once=2))
+    assert evaluate_yolo(two, script(two, meet)).as_json()["arms"] == one_by_one["arms"]
+
+
+def test_a_failure_ends_what_is_under_way_beside_it(root: Path) -> None:
+    begun, ended = threading.Event(), list[int]()
+
+    class Failing(ScriptedDetector):
+        """The first training goes on until the second one has failed."""
+
+        def train(self, data_yaml: Path, training: DetectorTraining, folder: Path, **told: Any) -> Trained:
+            if not begun.is_set():
+                begun.set()
+                for step in range(6000):
+                    ended.append(step)
+                    told["on_step"](step)
+                    time.sleep(0.01)
+            raise BrokenRunError("the disk is full")
+
+    comparison = open_made(root, settings_with(at_once=2))
+    with pytest.raises(BrokenRunError, match="the disk is full"):
+        evaluate_yolo(comparison, Failing(comparison.dataset, lambda _: 1.0))
+    assert ended
+    assert max(ended) < 5999
+
+
+def test_a_machine_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for cores in (1, 2, 4, 16, 64):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        found[cores] = trainings_at_once("cpu")
+    assert found == {1: 1, 2: 2, 4: 1, 16: 2, 64: 8}
 
 
 @pytest.mark.parametrize(
