@@ -3,7 +3,7 @@
 Both begin with the same first round, make as many instances a round, and train as long. Val steers the loop; the table
 shows each round's detector on test too, which neither has seen.
 A stopped benchmark goes on.
-Run: make install && .venv/bin/python benchmarks/loop.py --data PATH [--rounds 3] [--seeds 2]
+Run: make install && .venv/bin/python benchmarks/loop.py --data PATH [--rounds 3] [--seeds 2] [--set evaluation.batch=8]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BySeed = dict[int, float | None]
 def run_arm(name: str, arguments: argparse.Namespace, overrides: Sequence[str]) -> LoopOutcome:
     """All rounds of the loop or of its control; they share the trainings that they have in common."""
     return run_loop(
-        "instances",
+        "surface",
         rounds=arguments.rounds,
         measure=YoloGainMeter(YoloDetector(), Lite0(), data=arguments.data),
         reweight=ARMS[name],
@@ -75,6 +75,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=256, help="longer side of the pictures in pixels")
     parser.add_argument("--at-least", type=int, default=60, help="instances that the first round tops each class up to")
     parser.add_argument("--out", type=Path, default=Path("runs/loop_benchmark"))
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the recipe; repeatable")
     return parser.parse_args()
 
 
@@ -82,7 +83,7 @@ def main() -> None:
     arguments = read_arguments()
     evaluation = {"seeds": arguments.seeds, "steps": arguments.steps, "image_px": arguments.size}
     overrides = [f"evaluation.{name}={value}" for name, value in evaluation.items()]
-    overrides += ["data.apart=true", f"plan.at_least={arguments.at_least}"]
+    overrides += ["data.apart=true", f"plan.at_least={arguments.at_least}", *arguments.set]
     table = Table("", "round", "new instances", "val, paired gain", "test, mask AP", "test, minus real", "seeds")
     for name in ARMS:
         outcome = run_arm(name, arguments, overrides)
