@@ -226,10 +226,10 @@ def _show(summary: YoloSummary) -> None:
 
 
 def _spread(figure: Spread) -> str:
-    """Short, so that a table fits a terminal of 80 columns; one seed has no deviation."""
+    """A narrow terminal folds it before the deviation, of which one seed has none."""
     if figure.mean is None:
         return "-"
-    return f"{figure.mean:.3f}" if figure.deviation is None else f"{figure.mean:.3f}±{figure.deviation:.3f}"
+    return f"{figure.mean:.3f}" if figure.deviation is None else f"{figure.mean:.3f} ±{figure.deviation:.3f}"
 
 
 def _quoted(path: Path) -> str:

@@ -120,11 +120,10 @@ def _to_bar(one: ClassFigures, gain: Spread, axis_end: float) -> GainBar:
 
 
 def _curves(arms: Sequence[ArmSummary]) -> Iterator[LineChart]:
-    """A chart a loss of the trainer's; a line an arm, the mean over its seeds."""
+    """A chart a loss of the trainer's that is ever above 0; a line an arm, the mean over its seeds."""
     labels = [arm.plan.label for arm in arms]
-    names = dict.fromkeys(
-        name for arm in arms for one in arm.results for row in one.curve for name in row if name.startswith(LOSS)
-    )
+    rows = [row for arm in arms for one in arm.results for row in one.curve]
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if name.startswith(LOSS) and value)
     for name in names:
         series = {arm.plan.label: _mean_curve(arm, name) for arm in arms}
         if chart := series_to_chart(name.removeprefix(LOSS).replace("_", " "), series, labels):
@@ -146,7 +145,7 @@ def _ratios(summary: YoloSummary) -> LineChart | None:
     for arm in summary.arms:
         mean = arm.spread_of(summary.main).mean
         if arm.plan.name in series and mean is not None:
-            series[arm.plan.name].append((arm.plan.num_synthetic / arm.plan.num_real, mean))
+            series[arm.plan.name].append((arm.plan.num_synthetic / summary.comparison.num_real, mean))
     if len(series[OURS]) < 2:
         return None
     ascending = {name: sorted(points) for name, points in series.items()}

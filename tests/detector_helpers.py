@@ -118,7 +118,10 @@ class ScriptedDetector:
             on_step(training.steps)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "detector.pt").write_bytes(repr(asked.training).encode())
-        curve = [{"step": 1.0, "train/seg_loss": 2.0}, {"step": float(training.steps), "train/seg_loss": float("nan")}]
+        curve = [
+            {"step": 1.0, "train/seg_loss": 2.0, "train/sem_loss": 0.0},
+            {"step": float(training.steps), "train/seg_loss": float("nan")},
+        ]
         return Trained(weights=folder / "detector.pt", steps=training.steps, epochs=1, seconds=1.0, curve=curve)
 
     def detect(

@@ -310,6 +310,7 @@ def test_the_page_needs_nothing_but_itself(root: Path, summary: YoloSummary) -> 
     page = path.read_text(encoding="utf-8")
     assert "1.000 ± 0.000" in page
     assert page.count("<polyline") == 4
+    assert "sem loss" not in page
     assert "<b>1</b> class without instances to find" in page
     assert re.findall(r'class="(gain|loss)" x="50(?:\.0)?" width="(\d+\.\d)"', page)[0] == ("gain", "50.0")
     assert not re.search(r'(src|href)="(?!#|data:)', page)
