@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from arm_helpers import BOLT, Photo, Thing, write_dataset
+from run_helpers import QUICK
 
 from maskwright.configs.compose import ComposeSettings
+from maskwright.data.export import save_dataset
+from maskwright.data.load import load_dataset
+from maskwright.data.records import Findings
+from maskwright.graphs.pipeline import run_recipe
 from maskwright.tools.composing.harmonization import HardPaste
 from maskwright.tools.composing.placement import UNKNOWN_SIDE, SizeStatistics
 from maskwright.tools.composing.scene import CutOut, compose_scene
@@ -47,3 +55,14 @@ def test_a_mark_keeps_its_contrast_in_a_scene(light: str, level: int) -> None:
     rng = np.random.default_rng(0)
     scene = compose_scene(background, (), [cutout], SizeStatistics({}, UNKNOWN_SIDE), settings, HardPaste(), rng)
     assert set(np.unique(scene.image_rgb)) == {level, 179}
+
+
+def test_the_recipe_surface_knows_what_was_around_its_sources(tmp_path: Path) -> None:
+    photos = [Photo(f"fläche {number}.png", [Thing(BOLT, (20, 10, 6, 9))], noise=True) for number in range(4)]
+    save_dataset(write_dataset(tmp_path / "b", photos), tmp_path / "d", "coco", findings=Findings())
+    outcome = run_recipe("surface", data=tmp_path / "d", out=tmp_path / "lauf", overrides=QUICK)
+    assert outcome.exit_code == 0
+    entries = [path.read_bytes() for path in (tmp_path / "lauf/items").rglob("*") if path.is_file()]
+    assert all(b'"surround_rgb":[' in entry for entry in entries)
+    assert entries
+    assert len(load_dataset(tmp_path / "lauf/dataset/coco").images) > 4
