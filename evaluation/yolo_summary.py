@@ -179,7 +179,7 @@ def _judge(differences: Sequence[Difference], main: FigureKey) -> Iterator[str]:
     ours, real, what = differences[0].arm, differences[0].minus, f"{main.kind} AP"
     ours_mean, real_mean = (arm.spread_of(main).mean for arm in (ours, real))
     if ours_mean is not None and real_mean is not None:
-        times = f", {ours_mean / real_mean:.2f} times" if real_mean else " beside"
+        times = f", {ours_mean / real_mean:.2f} times" if real_mean >= TOO_LOW else " beside"
         yield f"{ours.plan.label}: {what} {ours_mean:.3f}{times} the {real_mean:.3f} of {real.plan.label}."
     for one in differences:
         yield f"Against {one.minus.plan.label}: {_say(one.of(main))}."
