@@ -21,7 +21,6 @@ from .errors import InputError, MissingDependencyError
 if TYPE_CHECKING:
     from .evaluation.comparison import Comparison
     from .evaluation.detectors import Detector
-    from .evaluation.paired import Spread
     from .evaluation.yolo_summary import ArmResult, YoloSummary
 
 
@@ -214,7 +213,7 @@ def _show(summary: YoloSummary) -> None:
     for name in ("steps", *columns):
         table.add_column(name, justify="right")
     for arm in summary.arms:
-        figures = [_spread(arm.spread_of(key)) for key in columns.values()]
+        figures = [str(arm.spread_of(key)) for key in columns.values()]
         table.add_row(escape(arm.plan.label), str(arm.plan.steps), *figures)
     settings = summary.comparison.settings
     seeds = "1 seed" if settings.seeds == 1 else f"{settings.seeds} seeds"
@@ -223,13 +222,6 @@ def _show(summary: YoloSummary) -> None:
     console.print(table)
     for sentence in summary.verdict:
         console.print(escape(sentence), soft_wrap=True, highlight=False)
-
-
-def _spread(figure: Spread) -> str:
-    """A narrow terminal folds it before the deviation, of which one seed has none."""
-    if figure.mean is None:
-        return "-"
-    return f"{figure.mean:.3f}" if figure.deviation is None else f"{figure.mean:.3f} ±{figure.deviation:.3f}"
 
 
 def _quoted(path: Path) -> str:

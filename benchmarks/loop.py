@@ -20,7 +20,7 @@ from rich.table import Table
 from maskwright.configs.evaluation import EvaluationSettings
 from maskwright.evaluation.arm_plans import plan_pair
 from maskwright.evaluation.comparison import open_comparison, read_recipe
-from maskwright.evaluation.paired import PairedDifference, Spread, paired_difference, spread
+from maskwright.evaluation.paired import paired_difference, spread
 from maskwright.evaluation.yolo_detector import YoloDetector
 from maskwright.evaluation.yolo_evaluation import measure_arms
 from maskwright.evaluation.yolo_gains import YoloGainMeter
@@ -56,13 +56,6 @@ def measure_test(run_folder: Path, data: Path) -> tuple[BySeed, BySeed]:
     return real, ours
 
 
-def told(figure: Spread | PairedDifference) -> str:
-    if figure.mean is None:
-        return "-"
-    sign = "+" if isinstance(figure, PairedDifference) else ""
-    return f"{figure.mean:{sign}.3f}" + ("" if figure.deviation is None else f" ± {figure.deviation:.3f}")
-
-
 def read_arguments() -> argparse.Namespace:
     defaults = EvaluationSettings()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,7 +84,7 @@ def main() -> None:
             folder = round_folder(outcome.folder, one.number)
             real, ours = measure_test(folder, arguments.data)
             quotas = ", ".join(f"{label} {number}" for label, number in one.quotas.items())
-            figures = [told(gain), told(spread(ours.values())), told(paired_difference(ours, real))]
+            figures = [str(gain), str(spread(ours.values())), str(paired_difference(ours, real))]
             table.add_row(name, str(one.number), quotas, *figures, str(arguments.seeds))
         table.add_row(name, "", f"ended: {outcome.ended}")
     console = Console(width=140)

@@ -19,7 +19,7 @@ from maskwright.configs.evaluation import EvaluationSettings
 from maskwright.console import Bars
 from maskwright.evaluation.arm_plans import plan_pair
 from maskwright.evaluation.comparison import open_comparison, read_recipe
-from maskwright.evaluation.paired import PairedDifference, Spread, paired_difference, spread
+from maskwright.evaluation.paired import paired_difference, spread
 from maskwright.evaluation.yolo_detector import YoloDetector
 from maskwright.evaluation.yolo_evaluation import measure_arms
 from maskwright.evaluation.yolo_summary import main_figure, summarize_arms
@@ -36,13 +36,6 @@ def measure(arguments: argparse.Namespace, mixing: str, bars: Bars) -> tuple[Eva
     ours = plan_pair(comparison)[1]
     [arm] = summarize_arms([ours], measure_arms(comparison, [ours], YoloDetector(), progress=bars), settings.task)
     return settings, ours.num_synthetic, dict(arm.by_seed[main_figure(settings.task)])
-
-
-def told(figure: Spread | PairedDifference) -> str:
-    if figure.mean is None:
-        return "-"
-    sign = "+" if isinstance(figure, PairedDifference) else ""
-    return f"{figure.mean:{sign}.3f}" + ("" if figure.deviation is None else f" ± {figure.deviation:.3f}")
 
 
 def read_arguments() -> argparse.Namespace:
@@ -65,8 +58,8 @@ def main() -> None:
         for mixing in ("", *arguments.mixing):
             settings, num_synthetic, by_seed = measure(arguments, mixing, bars)
             first = first or by_seed
-            row = mixing or "all of them, to the end", str(num_synthetic), told(spread(by_seed.values()))
-            table.add_row(*row, told(paired_difference(by_seed, first)) if mixing else "", str(settings.seeds))
+            row = mixing or "all of them, to the end", str(num_synthetic), str(spread(by_seed.values()))
+            table.add_row(*row, str(paired_difference(by_seed, first)) if mixing else "", str(settings.seeds))
     console = Console(width=140)
     console.print(table)
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")

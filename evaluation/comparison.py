@@ -23,7 +23,7 @@ from ..tools.protocols import ImageEmbedder
 from .arms import ARM_NAMES, Arm, ArmName, build_arms
 from .detection_metrics import measure_detections
 from .leaks import file_digest, find_leaks, listed, read_parents, read_synthetic, refuse_equal_files, refuse_synthetic
-from .mixing import choose_real
+from .mixing import choose_real, count_train_images
 from .near_duplicates import keep_images
 from .run_product import PROVENANCE, RunProduct, read_defects, read_products
 
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def num_real(self) -> int:
-        return sum(image.split == "train" for image in self.real.images)
+        return count_train_images(self.real)
 
     @property
     def measured(self) -> list[ImageRecord]:
@@ -89,7 +89,6 @@ class Comparison:
             ratio,
             mixing.max_per_class,
             mixing.backgrounds,
-            "alike",  # share of images without an instance
         ]
         key = hashlib.sha256(msgspec.json.encode(decides)).hexdigest()[:16]
         arms = build_arms(

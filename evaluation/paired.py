@@ -23,6 +23,9 @@ class Spread:
     deviation: float | None
     """Of the sample, with n - 1; None of fewer than two figures."""
 
+    def __str__(self) -> str:
+        return tell(self.mean, self.deviation)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDifference:
@@ -66,6 +69,9 @@ class PairedDifference:
         """Whether the mean is above 0 by more than the deviation of the differences; a weaker claim than `answer`."""
         return self.mean is not None and self.deviation is not None and self.mean > self.deviation
 
+    def __str__(self) -> str:
+        return tell(self.mean, self.deviation, sign="+")
+
     def as_json(self) -> dict[str, object]:
         return {
             "n": self.n,
@@ -79,6 +85,13 @@ class PairedDifference:
             "wins": self.wins,
             "answer": self.answer,
         }
+
+
+def tell(mean: float | None, deviation: float | None, *, sign: Literal["", "+"] = "") -> str:
+    """'0.312 ± 0.010'; a dash where there is no figure, and no deviation of one seed."""
+    if mean is None:
+        return "–"
+    return f"{mean:{sign}.3f}" if deviation is None else f"{mean:{sign}.3f} ± {deviation:.3f}"
 
 
 def spread(figures: Iterable[float | None]) -> Spread:

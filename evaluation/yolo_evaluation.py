@@ -14,7 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,15 +89,16 @@ def measure_arms(
     progress.start("steps", sum(arm.steps for arm, _ in wanted))
     with ThreadPoolExecutor(settings.at_once or trainings_at_once(device)) as pool:
         measured = [pool.submit(bench.measure, arm, seed) for arm, seed in wanted]
+        for one in measured:
+            one.add_done_callback(bench.stop_if_failed)
         try:
             for one in as_completed(measured):
                 with suppress(_StoppedError):  # the one that failed says why
                     result = one.result()
                     progress.advance("trainings")
                     on_result(result)
-        except BaseException:
+        finally:
             bench.stop()
-            raise
     return [one.result() for one in measured]
 
 
@@ -152,17 +153,15 @@ class _Bench:
         """End what is under way at its next step; the next call goes on there."""
         self._stopped.set()
 
+    def stop_if_failed(self, measured: Future[ArmResult]) -> None:
+        """Called in the thread that measured, before it takes up the next one."""
+        if measured.exception() is not None:
+            self.stop()
+
     def measure(self, arm: PlannedArm, seed: int) -> ArmResult:
-        """One detector's figures, or what an earlier call found them to be; a failure ends what is under way beside."""
+        """One detector's figures, or what an earlier call found them to be."""
         if self._stopped.is_set():
             raise _StoppedError
-        try:
-            return self._measure(arm, seed)
-        except BaseException:
-            self.stop()
-            raise
-
-    def _measure(self, arm: PlannedArm, seed: int) -> ArmResult:
         settings = self._comparison.settings
         decides = [self._keys(arm, seed)[-1], settings.split, dataset_digest(self._comparison.dataset)]
         path = self._comparison.results / "results" / f"{_digest(decides)}.json"

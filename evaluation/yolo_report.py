@@ -16,7 +16,7 @@ from .arms import COPY_PASTE, OURS
 from .charts import MAX_BARS, seconds_to_text
 from .detection_metrics import ClassFigures
 from .line_charts import LineChart, series_to_chart
-from .paired import Spread
+from .paired import Spread, tell
 from .report import make_environment
 from .yolo_summary import ArmSummary, Difference, FigureKey, YoloSummary
 
@@ -68,7 +68,7 @@ def build_yolo_report(summary: YoloSummary) -> Path:
         summary=summary,
         settings=settings | mixing,
         columns=list(columns),
-        rows=[(arm.plan, [spread_to_text(arm.spread_of(key)) for key in columns.values()]) for arm in summary.arms],
+        rows=[(arm.plan, [str(arm.spread_of(key)) for key in columns.values()]) for arm in summary.arms],
         gains=[_to_gain_chart(one, summary) for one in summary.differences[:2]],
         curves=list(_curves(summary.arms[:NUM_CURVES])),
         ratios=_ratios(summary),
@@ -78,13 +78,6 @@ def build_yolo_report(summary: YoloSummary) -> Path:
     path = comparison.run_folder / "evaluation" / "yolo.html"
     write_or_stop(path, content.encode())
     return path
-
-
-def spread_to_text(figure: Spread) -> str:
-    """'0.312 ± 0.010'; one seed has no deviation."""
-    if figure.mean is None:
-        return "–"
-    return f"{figure.mean:.3f}" if figure.deviation is None else f"{figure.mean:.3f} ± {figure.deviation:.3f}"
 
 
 def _columns(summary: YoloSummary) -> dict[str, FigureKey]:
@@ -114,7 +107,7 @@ def _to_gain_chart(difference: Difference, summary: YoloSummary) -> GainChart:
 def _to_bar(one: ClassFigures, gain: Spread, axis_end: float) -> GainBar:
     mean = gain.mean or 0.0
     width = 50 * abs(mean) / axis_end if axis_end else 0.0
-    spread = f"{mean:+.3f}" if gain.deviation is None else f"{mean:+.3f} ± {gain.deviation:.3f}"
+    spread = tell(mean, gain.deviation, sign="+")
     note = f"{GROUPS[one.frequency]}, {one.num_train_images:,} real images, {one.num_instances:,} to find"
     return GainBar(one.name, note, spread, round(50 - (mean < 0) * width, 3), round(width, 3), mean > 0)
 

@@ -80,7 +80,7 @@ def test_the_commands_show_figures_and_what_to_do_next(
     assert "yolo predict model=" in printed
     exit_code, printed = maskwright("evaluate", "yolo", *given, "--seeds", 2, "--split", "val")
     assert exit_code == 0, printed
-    assert re.search(r"real \+ ours +10 +1\.000 ±0\.000", printed)
+    assert re.search(r"real \+ ours +10 +1\.000 ± 0\.000", printed)
     assert "real + ours, seed 1: box AP 1.000, mask AP 1.000" in printed
     assert "evaluation/yolo.html" in printed
     assert len(detector.trained) == 8

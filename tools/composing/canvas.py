@@ -12,7 +12,7 @@ from ...configs.compose import ComposeSettings
 from ...data.records import BoxXYWH, ImageRGB, MaskHW
 from .harmonization import Harmonizer, Mask01
 from .placement import BoxPx, FittedCutOut, Pasted, paste
-from .surroundings import MeanRGB, mean_around, relight
+from .surroundings import MeanRGB
 
 
 class Canvas:
@@ -50,28 +50,12 @@ class Canvas:
         measure: bool,
         lit_from: MeanRGB | None = None,
     ) -> Pasted:
-        """Composite a cut-out over everything that is there.
-
-        Args:
-            lit_from: its old surroundings, where it goes by the light of the new ones.
-        """
-        rgba = cutout.rgba
-        around = mean_around(self.image_rgb, self._mask_at(cutout, centre_xy)) if lit_from else None
-        if lit_from and around:
-            rgba = relight(rgba, lit_from, around)
-        pasted = paste(self.image_rgb, rgba, centre_xy, harmonizer, measure=measure)
+        """Composite a cut-out over everything that is there, as `placement.paste` does."""
+        pasted = paste(self.image_rgb, cutout.rgba, centre_xy, harmonizer, measure=measure, lit_from=lit_from)
         self.pastes.append(pasted)
         x, y, w, h = pasted.box_xywh
         self.owner_hw[y : y + h, x : x + w][pasted.mask_hw] = len(self.pastes)
         return pasted
-
-    def _mask_at(self, cutout: FittedCutOut, centre_xy: tuple[int, int]) -> MaskHW:
-        x, y, w, h = _box_at(cutout, centre_xy)
-        mask_hw = np.zeros(self.frame_hw, dtype=bool)
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, self.frame_hw[1]), min(y + h, self.frame_hw[0])
-        mask_x, mask_y = x0 - x + cutout.mask_box[0], y0 - y + cutout.mask_box[1]
-        mask_hw[y0:y1, x0:x1] = cutout.mask[mask_y : mask_y + y1 - y0, mask_x : mask_x + x1 - x0]
-        return mask_hw
 
     def visible(self, index: int) -> tuple[BoxPx, MaskHW]:
         """Box and mask of what later pastes left of the paste number `index`; never empty."""

@@ -84,7 +84,7 @@ class ColorTransfer:
 
     def harmonize(self, window_rgb: ImageRGB, cutout_rgba: ImageRGBA) -> ImageRGB:
         mask = alpha_to_mask(cutout_rgba)
-        ring = _outer_ring(mask)
+        ring = outer_ring(mask)
         rgb = _rgb(cutout_rgba)
         if cv2.countNonZero(mask) and cv2.countNonZero(ring):
             lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
@@ -182,7 +182,7 @@ class Seam:
 
 def measure_seam(hard_rgb: ImageRGB, harmonized_rgb: ImageRGB, mask: Mask01) -> Seam:
     """Compare two windows, (h, w, 3) uint8, along the seam of the mask that was pasted in both."""
-    outer, inner = _outer_ring(mask), mask - cv2.erode(mask, _square(RING_PX))
+    outer, inner = outer_ring(mask), mask - cv2.erode(mask, _square(RING_PX))
     if not cv2.countNonZero(outer) or not cv2.countNonZero(inner):
         return Seam(SeamMeasures(0.0, 0.0), SeamMeasures(0.0, 0.0))
     edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _square(1))
@@ -224,7 +224,8 @@ def _square(radius_px: int) -> npt.NDArray[np.uint8]:
     return np.ones((2 * radius_px + 1, 2 * radius_px + 1), dtype=np.uint8)
 
 
-def _outer_ring(mask: Mask01) -> Mask01:
+def outer_ring(mask: Mask01) -> Mask01:
+    """Pixels within `RING_PX` of a mask and outside it, as (h, w) uint8 of 0 and 1."""
     ring: Mask01 = cv2.dilate(mask, _square(RING_PX)) - mask
     return ring
 

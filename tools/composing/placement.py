@@ -16,6 +16,7 @@ from ...data.records import Dataset, ImageRGB, ImageRGBA, MaskHW
 from ...errors import EmptyMaskError
 from ..cutouts import resize_rgba
 from .harmonization import HardPaste, Harmonizer, Mask01, Seam, alpha_to_mask, measure_seam
+from .surroundings import MeanRGB, mean_around, relight
 
 BoxPx = tuple[int, int, int, int]
 """(x, y, w, h) in whole pixels."""
@@ -181,6 +182,7 @@ def paste(
     harmonizer: Harmonizer,
     *,
     measure: bool = True,
+    lit_from: MeanRGB | None = None,
 ) -> Pasted:
     """Composite a cut-out into the scene, in place; parts outside the scene are truncated.
 
@@ -189,6 +191,7 @@ def paste(
         cutout_rgba: (h, w, 4) uint8, straight alpha.
         centre_xy: pixels in the scene's frame; may lie outside it.
         measure: compare the seam with a hard paste's.
+        lit_from: mean colour around it before, if it is to have the same contrast to what is around it now.
 
     Raises:
         EmptyMaskError: no visible pixel is left; the scene is unchanged.
@@ -203,6 +206,8 @@ def paste(
     x, y, mask_w, mask_h = cv2.boundingRect(mask)
     if not mask_w:
         raise EmptyMaskError(f"a cut-out of {w}x{h} centred at {centre_xy!r} has no pixel in the scene")
+    if lit_from and (around := mean_around(window, mask.view(np.bool_))):
+        aligned = relight(aligned, lit_from, around)
     blended = harmonizer.harmonize(window, aligned)
     seam = measure_seam(HardPaste().harmonize(window, aligned), blended, mask) if measure else None
     window[:] = blended

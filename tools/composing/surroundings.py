@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 
 from ...data.records import ImageRGB, ImageRGBA, MaskHW
+from .harmonization import RING_PX, outer_ring
 
-RING_PX = 8
-"""Width of the ring that counts as an instance's surroundings."""
 MAX_GAIN = 4.0
 
 MeanRGB = tuple[float, float, float]
@@ -24,9 +23,7 @@ def mean_around(image_rgb: ImageRGB, mask_hw: MaskHW) -> MeanRGB | None:
     """
     x, y, w, h = cv2.boundingRect(mask_hw.view(np.uint8))
     frame = np.s_[max(0, y - RING_PX) : y + h + RING_PX, max(0, x - RING_PX) : x + w + RING_PX]
-    inside = np.ascontiguousarray(mask_hw[frame]).view(np.uint8)
-    side = 2 * RING_PX + 1
-    ring = cv2.dilate(inside, np.ones((side, side), np.uint8)) - inside
+    ring = outer_ring(np.ascontiguousarray(mask_hw[frame]).view(np.uint8))
     if not w or not cv2.countNonZero(ring):
         return None
     red, green, blue, _ = cv2.mean(np.ascontiguousarray(image_rgb[frame]), ring)
