@@ -23,6 +23,7 @@ class YoloGainMeter:
         embedder: ImageEmbedder,
         *,
         data: Path | None = None,
+        results: Path | None = None,
         device: str = "auto",
         progress: Progress | None = None,
     ) -> None:
@@ -30,18 +31,21 @@ class YoloGainMeter:
         Args:
             embedder: to find near-duplicates with.
             data: what the rounds are made from; None: where their recipes say.
+            results: where trainings and figures go, which loops may share; None: evaluation/yolo beside the rounds.
             progress: hears of the stages `trainings` and `steps`.
         """
-        self._detector, self._embedder, self._data = detector, embedder, data
+        self._detector, self._embedder = detector, embedder
+        self._data, self._results = data, results
         self._device, self._progress = device, progress
 
     def measure(self, run_folder: Path, round_number: int) -> RoundFigures:  # noqa: ARG002  # a round is its folder
-        """Train and measure, in the folder evaluation/yolo beside the round's; real images are trained on once.
+        """Train and measure; real images are trained on once for all rounds.
 
         Raises:
             InputError, BrokenRunError: as `open_comparison` and `evaluate_yolo` raise them.
         """
-        settings, results = read_recipe(run_folder).evaluation, run_folder.parent / "evaluation" / "yolo"
+        settings = read_recipe(run_folder).evaluation
+        results = self._results or run_folder.parent / "evaluation" / "yolo"
         comparison = open_comparison(run_folder, self._data, settings, self._embedder, results=results)
         planned = plan_pair(comparison)
         measured = measure_arms(comparison, planned, self._detector, device=self._device, progress=self._progress)

@@ -298,6 +298,18 @@ def test_a_loop_measures_its_rounds_and_trains_on_real_images_once(root: Path) -
     assert Counter(one.arm for one in detector.trained) == {"real": 2, "ours": 4}
 
 
+def test_two_loops_share_the_results_of_a_round_that_they_have_in_common(root: Path) -> None:
+    detector = script(open_made(root))
+    meter = YoloGainMeter(detector, Colours(), data=root / "daten ü", results=root / "ergebnisse")
+    rounds = [root / loop / "round-1" for loop in ("schleife", "kontrolle")]
+    for folder in rounds:
+        shutil.copytree(root / "lauf", folder)
+    first, second = (meter.measure(folder, 1) for folder in rounds)
+    assert first == second
+    assert Counter(one.arm for one in detector.trained) == {"real": 2, "ours": 2}
+    assert not (root / "schleife/evaluation").exists()
+
+
 @pytest.fixture
 def summary(root: Path) -> YoloSummary:
     comparison = open_made(root)
