@@ -78,6 +78,7 @@ def run_loop(
     measure: GainMeter,
     reweight: bool = True,
     retire: bool = True,
+    stop_within_noise: bool = True,
     data: Path | None = None,
     out: Path | None = None,
     data_format: str | None = None,
@@ -90,12 +91,13 @@ def run_loop(
     """Make rounds of instances, each with the recipe's budget dealt out by what the one before brought; or go on.
 
     The first round is the recipe's own run. The loop ends when a round's gain is within the noise of its seeds, which
-    is always so of one seed.
+    is always so of one seed; a control does not.
 
     Args:
         rounds: most of them; a higher number goes on with a loop that made all of its own.
         reweight: False: a control, which makes all its rounds by the first one's quotas and retires nothing.
         retire: whether the worse half of the prompts and sources of a class that lost is left behind.
+        stop_within_noise: False: all rounds are made, as for a comparison with a control.
         out: loop folder; default runs/RECIPE-loop-N.
         stop: set it, and the loop finishes what is in flight and returns.
 
@@ -130,7 +132,8 @@ def run_loop(
             stop=stop,
         )
 
-    return _Loop(folder, state, prepared.recipe, rounds, make, measure, stop).run()
+    ends_in_noise = reweight and stop_within_noise
+    return _Loop(folder, state, prepared.recipe, rounds, ends_in_noise, make, measure, stop).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ class _Loop:
     state: LoopState
     recipe: Recipe
     max_rounds: int
+    ends_in_noise: bool
     make: Callable[[LoopRound], RunOutcome]
     meter: GainMeter
     stop: threading.Event
@@ -165,13 +169,22 @@ class _Loop:
         if one.figures is None:
             one.figures = self.meter.measure(round_folder(self.folder, one.number), one.number)
             write_loop(self.folder, self.state)
-        if ended := _end_after(one, self.state, self.max_rounds, self.stop):
+        if ended := self._end_after(one):
             return ended
         following = _plan_next(self.state, self.folder, self.recipe)
         if not any(following.quotas.values()):
             return "nothing to add"
         rounds.append(following)
         write_loop(self.folder, self.state)
+        return None
+
+    def _end_after(self, one: LoopRound) -> LoopEnd | None:
+        if one.number >= self.max_rounds:
+            return "rounds done"
+        if self.stop.is_set():
+            return "interrupted"
+        if self.ends_in_noise and judge_gain(overall_gain(*_last_figures(self.state.rounds))) == "unknown":
+            return "within noise"
         return None
 
 
@@ -208,16 +221,6 @@ def _take(outcome: RunOutcome, one: LoopRound) -> LoopEnd | None:
     if not isinstance(accepted, int) or not accepted:
         return "nothing accepted"
     one.is_made, one.accepted = True, accepted
-    return None
-
-
-def _end_after(one: LoopRound, state: LoopState, rounds: int, stop: threading.Event) -> LoopEnd | None:
-    if one.number >= rounds:
-        return "rounds done"
-    if stop.is_set():
-        return "interrupted"
-    if state.reweight and judge_gain(overall_gain(*_last_figures(state.rounds))) == "unknown":
-        return "within noise"
     return None
 
 

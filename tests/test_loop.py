@@ -116,6 +116,15 @@ def test_it_ends_after_the_first_round(
     assert len(outcome.rounds) == 1
 
 
+def test_a_loop_that_ended_in_the_noise_goes_on_where_it_is_told_to(photographs: Path, tmp_path: Path) -> None:
+    meter = ScriptedMeter([{BOLT: SAME, NUT: SAME}, {BOLT: SAME, NUT: SAME}])
+    first = run_small(photographs, tmp_path / "loop", meter, rounds=2)
+    second = run_small(photographs, tmp_path / "loop", meter, rounds=2, stop_within_noise=False)
+    assert (first.ended, second.ended) == ("within noise", "rounds done")
+    assert _quotas(second) == [{BOLT: 2, NUT: 4}] * 2
+    assert meter.measured == [round_folder(tmp_path / "loop", number) for number in (1, 2)]
+
+
 def test_the_control_makes_every_round_by_the_first_quotas(photographs: Path, tmp_path: Path) -> None:
     meter = ScriptedMeter([{BOLT: SAME, NUT: SAME}, {BOLT: UP * 3, NUT: DOWN}, {}])
     outcome = run_small(photographs, tmp_path / "loop", meter, rounds=3, reweight=False)
