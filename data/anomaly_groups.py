@@ -10,7 +10,7 @@ from .anomaly_records import AnomalyRecord
 from .siblings import find_siblings
 
 Shared = tuple[list[AnomalyRecord], list[AnomalyRecord]]
-"""Images to learn from, and test images."""
+"""Images to learn from, and those of the other side."""
 
 
 @dataclass(slots=True)
@@ -20,6 +20,8 @@ class Objects:
     group_of_key: dict[str, int]
     _is_tested: dict[int, bool] = field(default_factory=dict)
     """By group, of those that have a side."""
+    _is_validated: dict[int, bool] = field(default_factory=dict)
+    """The same of those that are learned from: whether they validate."""
 
     @classmethod
     def find(cls, records: Sequence[AnomalyRecord], tested: Iterable[AnomalyRecord]) -> Objects:
@@ -51,6 +53,27 @@ class Objects:
             if len(tested) + len(members) <= most:
                 tested |= {one.key for one in members}
         return [one for one in images if one.key not in tested], [one for one in images if one.key in tested]
+
+    def draw_validation(self, learned: Sequence[AnomalyRecord], share: float, seed: int) -> Shared:
+        """Images to learn from: objects that validate elsewhere do so here, then whole ones are drawn up to a share.
+
+        Returns:
+            Images that are left, and those that validate: of one object at least where two have no side yet.
+        """
+        by_object = self._by_object(learned)
+        free = [group for group in by_object if group not in self._is_validated]
+        free.sort(key=lambda group: _rank(by_object[group], seed))
+        drawn = {group for group in by_object if self._is_validated.get(group)}
+        most, num_drawn = round(len(learned) * share), sum(len(by_object[group]) for group in drawn)
+        for group in free:
+            if num_drawn + len(by_object[group]) <= most:
+                drawn.add(group)
+                num_drawn += len(by_object[group])
+        if share > 0 and not drawn and len(free) > 1:
+            drawn.add(min(free, key=lambda group: len(by_object[group])))
+        self._is_validated |= {group: group in drawn for group in by_object}
+        left = [one for one in learned if self.group_of_key[one.key] not in drawn]
+        return left, [one for one in learned if self.group_of_key[one.key] in drawn]
 
     def _by_object(self, images: Iterable[AnomalyRecord]) -> dict[int, list[AnomalyRecord]]:
         groups: dict[int, list[AnomalyRecord]] = {}

@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol, TypeVar
 import numpy as np
 
 from ..errors import DatasetError, LeakError
-from .anomaly_groups import Objects
+from .anomaly_groups import Objects, Shared
 from .anomaly_records import AnomalyDataset, AnomalyRecord
 from .images import read_header, read_image, read_upright
 from .records import Findings, ImageRecord, ImageRGB
@@ -92,16 +92,16 @@ def split_anomalies(
         images = sorted((one for one in records if one.defect == defect), key=lambda one: one.key)
         num_learned = len(images) // 3
         learned, tested = objects.share_defects(images) if objects else (images[:num_learned], images[num_learned:])
-        drawn, left = _draw(learned, shares.validation, seed)
-        sides["validation"] += drawn
+        left, drawn = _draw_validation(objects, learned, shares.validation, seed)
         sides["reference"] += left
+        sides["validation"] += drawn
         sides["test"] += tested
     share = 0.0 if good_test else shares.normal_test
     if objects:
         good, drawn = objects.share_good(good, share, seed)
     else:
-        drawn, good = _draw(good, share, seed)
-    validation, sides["normal"] = _draw(good, shares.normal_validation, seed)
+        good, drawn = _draw(good, share, seed)
+    sides["normal"], validation = _draw_validation(objects, good, shares.normal_validation, seed)
     if not sides["normal"]:
         raise DatasetError(f"{item!r}: no good image is left to learn from; expected one at least. Add some.")
     sides["validation"] = validation + sides["validation"]
@@ -109,12 +109,16 @@ def split_anomalies(
     return AnomalySplit(item, seed, {side: tuple(found) for side, found in sides.items()}, apart)
 
 
-def _draw(records: Sequence[AnomalyRecord], share: float, seed: int) -> tuple[list[AnomalyRecord], list[AnomalyRecord]]:
-    """A share of the records, at least one of two, and the others; both in their order."""
+def _draw_validation(objects: Objects | None, learned: Sequence[AnomalyRecord], share: float, seed: int) -> Shared:
+    return objects.draw_validation(learned, share, seed) if objects else _draw(learned, share, seed)
+
+
+def _draw(records: Sequence[AnomalyRecord], share: float, seed: int) -> Shared:
+    """What is left, and a share of the records, at least one of two; both in their order."""
     num = min(max(round(len(records) * share), int(share > 0)), len(records) - 1)
     ranked = sorted(records, key=lambda one: hashlib.sha256(f"{seed}\0{one.key}".encode()).digest())
     drawn = {one.key for one in ranked[: max(num, 0)]}
-    return [one for one in records if one.key in drawn], [one for one in records if one.key not in drawn]
+    return [one for one in records if one.key not in drawn], [one for one in records if one.key in drawn]
 
 
 @dataclass(slots=True)

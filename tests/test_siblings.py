@@ -65,8 +65,16 @@ def write_tiles(folder: Path) -> Path:
     return item
 
 
-def split_of(item: Path, *, apart: bool) -> AnomalySplit:
-    return split_anomalies(load_anomalies(item), item.name, shares=SHARES, seed=0, apart=apart)
+def write_good(item: Path) -> None:
+    """Good photographs of the six defective surfaces, and of ten others, twice each."""
+    for number in range(16):
+        for light, change in enumerate((relit, moved)):
+            path = item / "train" / "good" / f"{light}{number:02d}.png"
+            write_picture(path, change(surface(number if number < 6 else 100 + number)))
+
+
+def split_of(item: Path, *, apart: bool, shares: SplitShares = SHARES) -> AnomalySplit:
+    return split_anomalies(load_anomalies(item), item.name, shares=shares, seed=0, apart=apart)
 
 
 def objects(records: tuple[AnomalyRecord, ...]) -> set[int]:
@@ -106,12 +114,8 @@ def test_apart_an_object_is_on_one_side(tmp_path: Path) -> None:
 
 
 def test_good_images_go_where_their_object_is(tmp_path: Path) -> None:
-    """Good photographs of the six defective surfaces, and of ten others, twice each."""
     item = write_tiles(tmp_path)
-    for number in range(16):
-        for light, change in enumerate((relit, moved)):
-            path = item / "train" / "good" / f"{light}{number:02d}.png"
-            write_picture(path, change(surface(number if number < 6 else 100 + number)))
+    write_good(item)
     split = split_of(item, apart=True)
     tested = {int(one.name[1:]) for one in split.of("test", "good")}
     learned = {int(one.name[1:]) for one in split.of("normal")}
@@ -120,6 +124,23 @@ def test_good_images_go_where_their_object_is(tmp_path: Path) -> None:
     assert not tested & objects(split.of("reference"))
     assert not learned & objects(split.of("test"))
     assert len(split.of("test", "good")) == 2 * len(tested)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_what_validates_is_kept_apart_too(tmp_path: Path, share: float) -> None:
+    item = write_tiles(tmp_path)
+    write_good(item)
+    shares = SplitShares(validation=share, normal_validation=0.25, normal_test=0.3)
+    split = split_of(item, apart=True, shares=shares)
+    assert split.of("test") == split_of(item, apart=True).of("test")
+    assert [len(split.of(side, "Riß")) for side in ("reference", "validation")] == [3, 3]
+    validated, learned = (
+        {int(one.name[1:]) for one in split.of(*side)} for side in (("validation", "good"), ("normal",))
+    )
+    assert not validated & learned
+    assert objects(split.of("validation")) <= validated
+    assert objects(split.of("reference")) <= learned
+    assert len(validated) > 1
 
 
 def test_a_recipe_can_keep_objects_apart(tmp_path: Path) -> None:
