@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from pycocotools import coco as coco_module
+from pycocotools import cocoeval as cocoeval_module
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -20,6 +22,7 @@ MAX_PER_IMAGE = 300
 """Detections in one image that count where LVIS's rules hold."""
 LARGEST_AREA_PX = 1e10
 IouType = Literal["bbox", "segm"]
+_EVALUATING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,21 @@ class LocatedObject(NamedTuple):
     is_crowd: bool = False
 
 
+@contextlib.contextmanager
+def _without_prints() -> Iterator[None]:
+    """pycocotools prints each step. Its own `print` is shadowed, because stdout belongs to other threads too."""
+    with _EVALUATING:
+        coco_module.print = cocoeval_module.print = _say_nothing
+        try:
+            yield
+        finally:
+            del coco_module.print, cocoeval_module.print
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    return None
+
+
 def average_precision(
     images: Mapping[int, ImageRecord],
     category_id: int,
@@ -64,7 +82,7 @@ def average_precision(
         detections = _where_looked_for(images, category_id, truths, detections)
     if not detections:
         return AveragePrecision(0.0, 0.0, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports each step
+    with _without_prints():
         coco = _to_coco(images, category_id, truths, detections)
         evaluation = COCOeval(coco, coco.loadRes(_to_entries(images, category_id, detections)), iou_type)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0.0, LARGEST_AREA_PX]], ["all"]

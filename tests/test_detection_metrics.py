@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -313,3 +316,21 @@ def test_figures_are_numbers() -> None:
         spread([0.1, math.nan])
     with pytest.raises(ValueError, match="confidence is 95"):
         paired_difference({0: 1.0}, {0: 1.0}, confidence=95)
+
+
+def test_measuring_in_threads_leaves_what_others_print_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    truths, results = draw()
+    dataset, stdout = to_dataset(truths), sys.stdout
+    with ThreadPoolExecutor(4) as pool:
+        measured = [
+            pool.submit(measure_detections, dataset, results, task="detect", train_images=TRAIN_IMAGES)
+            for _ in range(8)
+        ]
+        num_lines = 0
+        while not all(one.done() for one in measured):
+            sys.stdout.write("mine\n")
+            num_lines += 1
+            time.sleep(0.001)
+    assert sys.stdout is stdout
+    assert capsys.readouterr().out == "mine\n" * num_lines
+    assert len({str(one.result()) for one in measured}) == 1
