@@ -12,6 +12,7 @@ from torch import nn
 from ultralytics.nn import tasks
 
 from ..models.image_features import load_network
+from .yolo_layers import Depthwise, fuse_batch_norms
 
 
 class Lite0Backbone(nn.Module):
@@ -33,9 +34,11 @@ class Lite0Backbone(nn.Module):
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
         self.stages = network.blocks
         self.frozen = frozen
+        for part in [self.stem, *self.stages[:frozen]] if frozen else []:
+            fuse_batch_norms(part)
         for stage in self.stages[frozen:]:
             for block in stage.children():
-                block.conv_dw = _InFloat32(block.get_submodule("conv_dw"))
+                block.conv_dw = Depthwise(block.conv_dw)
 
     def train(self, mode: bool = True) -> Lite0Backbone:  # noqa: ARG002  # torch's signature
         super().train(mode=False)
@@ -55,20 +58,6 @@ class Lite0Backbone(nn.Module):
     def _run(self, part: nn.Module, x: torch.Tensor, *, learns: bool) -> torch.Tensor:
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             return part(x)  # type: ignore[no-any-return]
-
-
-class _InFloat32(nn.Module):
-    """A depthwise convolution: on CPUs its gradients take four times as long in bfloat16."""
-
-    def __init__(self, convolution: nn.Module) -> None:
-        super().__init__()
-        self.convolution = convolution
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.is_autocast_enabled("cpu"):
-            return self.convolution(x)  # type: ignore[no-any-return]
-        with torch.autocast("cpu", enabled=False):
-            return self.convolution(x.float())  # type: ignore[no-any-return]
 
 
 def register() -> None:
