@@ -6,6 +6,7 @@ A YAML names it by `Lite0Backbone`, as `yolo11n-lite0-seg.yaml` does; ultralytic
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import nn
@@ -38,7 +39,7 @@ class Lite0Backbone(nn.Module):
             fuse_batch_norms(part)
         for stage in self.stages[frozen:]:
             for block in stage.children():
-                block.conv_dw = Depthwise(block.conv_dw)
+                block.conv_dw = Depthwise(cast("nn.Conv2d", block.conv_dw))
 
     def train(self, mode: bool = True) -> Lite0Backbone:  # noqa: ARG002  # torch's signature
         super().train(mode=False)

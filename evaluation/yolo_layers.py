@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 from torch.nn.functional import conv2d, pad
 from torch.nn.grad import conv2d_weight
@@ -61,13 +61,13 @@ class _Convolution5x5(torch.autograd.Function):
     """Depthwise; in bfloat16 where autocast is on."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         return conv2d(x, weight, padding=_PADDING, groups=len(weight))
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x, weight = ctx.saved_tensors
         of_x = conv2d(gradient, weight.flip(2, 3), padding=_PADDING, groups=len(weight))
@@ -81,6 +81,6 @@ def _gradient_of_kernel(x: torch.Tensor, weight: torch.Tensor, gradient: torch.T
     for top in _STARTS:
         for left in _STARTS:
             seen = padded[:, :, top : top + height, left : left + width]
-            block = conv2d_weight(seen, (len(weight), 1, _BLOCK, _BLOCK), gradient, groups=len(weight))
-            found[:, :, top : top + _BLOCK, left : left + _BLOCK] = block
+            block = found[:, :, top : top + _BLOCK, left : left + _BLOCK]
+            block.copy_(conv2d_weight(seen, block.shape, gradient, groups=len(weight)))  # type: ignore[no-untyped-call]
     return found
