@@ -28,7 +28,7 @@ class YoloDetector:
     A `.pt` file given as the model is unpickled by ultralytics, which can run code: give only files that you trust.
     """
 
-    def __init__(self, *, checkpoint_s: float = 30.0, worker: Sequence[str] = WORKER) -> None:
+    def __init__(self, *, checkpoint_s: float = 90.0, worker: Sequence[str] = WORKER) -> None:
         """
         Args:
             checkpoint_s: least seconds between two checkpoints of a training, which is what a kill may cost.
