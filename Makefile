@@ -62,6 +62,8 @@ bench: .venv/.stamp-all  ## speed and memory, as ratios against named alternativ
 	$(BIN)/python benchmarks/load_convert.py
 	$(BIN)/python benchmarks/compose.py
 	$(BIN)/python benchmarks/items.py
+	$(BIN)/maskwright models fetch lite0
+	$(BIN)/python benchmarks/backbone.py
 
 bench-models: .venv/.stamp-core  ## the embedded models and the T-Agent: speed, overhead, yield, diversity (an hour)
 	$(BIN)/maskwright models fetch smollm2 minilm lite0
