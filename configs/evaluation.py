@@ -21,6 +21,13 @@ class MixingSettings(BaseModel):
         ge=0,
         description="most images without an instance for each real or synthetic one with some; null: all of them",
     )
+    real_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="least share of real ones among the images with an instance that a step draws, reached by drawing "
+        "them more often beside synthetic ones; null: each image as often as any other",
+    )
     curriculum: float | None = Field(
         None,
         gt=0,

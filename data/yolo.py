@@ -71,6 +71,16 @@ def load_yolo(data_yaml: Path) -> Dataset:
     return Dataset(root, "yolo", layout.categories, images, table, findings)
 
 
+def listed_images(data_yaml: Path, split: str) -> list[Path]:
+    """What data.yaml names as a split's images, as often as it names them: twice in a list is drawn twice in training.
+
+    Raises:
+        DatasetError: data.yaml is malformed, or a path leaves the folder.
+    """
+    sources = _read_layout(data_yaml).sources.get(split, ())
+    return [path for source in sources for path in _image_paths(source, data_yaml.parent)]
+
+
 def label_path(root: Path, image_path: Path) -> Path:
     """The label file of an image: the last `images` of its path below `root` becomes `labels`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -29,6 +29,9 @@ from ..data.records import (
 from ..errors import ImageDecodeError
 from .copy_paste import CopyPaste
 from .run_product import SyntheticImage, refuse_shared_names
+
+TRAIN_LIST = "train.txt"
+"""Beside the data.yaml of an arm that shows images more than once a pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,23 @@ def whole_or_absent(folder: Path) -> Iterator[Path]:
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def repeat_train_images(data_yaml: Path, times: Mapping[str, int]) -> None:
+    """Let a pass show some training images more than once, in every trainer that reads data.yaml.
+
+    Its key `train` then names a list of images, some of them on several lines, in place of their folder.
+
+    Args:
+        times: by file name; images without one come once.
+    """
+    content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
+    folder = data_yaml.parent / content["train"]
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    lines = [f"./{content['train']}/{name}\n" for name in names for _ in range(times.get(name, 1))]
+    write_atomically(data_yaml.with_name(TRAIN_LIST), "".join(lines).encode())
+    content["train"] = TRAIN_LIST
+    write_atomically(data_yaml, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
 def point_val_at_train(data_yaml: Path) -> None:

@@ -26,7 +26,10 @@ class PlannedPhase:
     data_id: str
     """Of all that decides its pictures and labels."""
     num_images: int
+    """That a pass shows, some perhaps more than once."""
     steps: int
+    real_repeats: float = 1.0
+    """Times that a pass shows a real image with an instance, in the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ def plan_arms(comparison: Comparison, ratios: Sequence[float] = ()) -> list[Plan
     wanted = dict.fromkeys(ratios or (comparison.settings.mixing.ratio,))
     first, *others = [_plan_built(comparison, ratio) for ratio in wanted]
     real, pasted, ours = first
-    real_steps = sum(phase.steps * real.num_real / phase.num_images for phase in ours.phases)
+    real_steps = sum(phase.steps * phase.real_repeats * real.num_real / phase.num_images for phase in ours.phases)
     [whole] = real.phases
     short = replace(whole, steps=max(1, round(real_steps)))
     return [
@@ -103,7 +106,7 @@ def _plan_built(comparison: Comparison, ratio: float | None, names: Sequence[Arm
             phases=[
                 PlannedPhase(data_yaml, real_id, num_real, steps)
                 if data_yaml == real_phase.data_yaml
-                else PlannedPhase(data_yaml, f"{arm.name} {key}", arm.num_real + arm.num_synthetic, steps)
+                else PlannedPhase(data_yaml, f"{arm.name} {key}", _pass_length(arm), steps, arm.real_repeats)
                 for data_yaml, steps in _share_steps(arm, comparison.settings.steps)
             ],
             num_real=arm.num_real,
@@ -113,6 +116,10 @@ def _plan_built(comparison: Comparison, ratio: float | None, names: Sequence[Arm
         )
         for arm in arms
     ]
+
+
+def _pass_length(arm: Arm) -> int:
+    return arm.num_real + arm.num_synthetic + arm.num_repeats
 
 
 def _share_steps(arm: Arm, steps: int) -> Iterator[tuple[Path, int]]:

@@ -21,9 +21,9 @@ from ..data.records import Dataset, Findings, SampleSource
 from ..data.splits import dataset_digest
 from ..errors import RunFolderError
 from ..memory.artifacts import breaking_the_run
-from .arm_files import RealAnd, paste_like, point_val_at_train, share_images, whole_or_absent
+from .arm_files import RealAnd, paste_like, point_val_at_train, repeat_train_images, share_images, whole_or_absent
 from .copy_paste import CopyPaste
-from .mixing import choose_real, choose_synthetic, count_train_images
+from .mixing import choose_real, choose_synthetic, count_train_images, repeat_real
 from .run_product import RunProduct, SyntheticImage, read_products
 
 ArmName = Literal["real", "real + copy-paste", "real + ours"]
@@ -56,6 +56,10 @@ class Arm:
     """Training images, real ones."""
     num_synthetic: int
     """Training images beside the real ones."""
+    num_repeats: int
+    """Times that a pass shows a real image again."""
+    real_repeats: float
+    """Times that a pass shows a real image with an instance, in the mean."""
     instances: Mapping[str, int]
     """Synthetic or pasted instances by class."""
     findings: Findings
@@ -70,6 +74,8 @@ class _ArmFile(msgspec.Struct):
     counts: dict[str, int]
     """Of findings."""
     examples: dict[str, list[str]]
+    num_repeats: int = 0
+    real_repeats: float = 1.0
 
 
 def build_arms(
@@ -112,9 +118,11 @@ def build_arms(
     chosen = choose_synthetic(learned, num_real, settings.mixing, seed=seed)
     compose = load_recipe(str(run_folder / "recipe.yaml")).compose
     with breaking_the_run(folder):
-        beside = choose_real(dataset, settings.mixing, seed=seed, num_synthetic=len(chosen))
-        _claim(folder, _fingerprint([dataset, real, beside], product, chosen, compose, seed))
-        builder = _Builder(dataset, real, beside, product, chosen, compose, seed, folder)
+        repeats = repeat_real(dataset, settings.mixing, len(chosen), seed=seed)
+        num_more = len(chosen) + sum(repeats.values()) - len(repeats)
+        beside = choose_real(dataset, settings.mixing, seed=seed, num_more=num_more)
+        _claim(folder, _fingerprint([dataset, real, beside], product, chosen, repeats, compose, seed))
+        builder = _Builder(dataset, real, beside, product, chosen, repeats, compose, seed, folder)
         told = {name: builder.build(name) for name in names}
     return tuple(_to_arm(name, one, folder, settings.mixing.curriculum) for name, one in told.items())
 
@@ -123,17 +131,20 @@ def _fingerprint(
     real: Sequence[Dataset],
     product: RunProduct,
     chosen: Sequence[SyntheticImage],
+    repeats: Mapping[str, int],
     compose: ComposeSettings,
     seed: int,
 ) -> str:
     """Of all that decides the arms' files."""
-    decides = {
+    decides: dict[str, object] = {
         "data": [dataset_digest(one) for one in real],
         "product": product.digest,
         "chosen": [one.file_name for one in chosen],
         "compose": compose.model_dump(mode="json"),
         "seed": seed,
     }
+    if repeats:  # else as earlier versions wrote it, whose folders go on
+        decides["repeats"] = dict(repeats)
     return hashlib.sha256(orjson.dumps(decides, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -164,6 +175,8 @@ class _Builder:
     """Of it, what is learned from beside synthetic images."""
     product: RunProduct
     chosen: Sequence[SyntheticImage]
+    repeats: Mapping[str, int]
+    """How often a pass beside synthetic images shows a real one, by file name; the others come once."""
     compose: ComposeSettings
     seed: int
     folder: Path
@@ -178,11 +191,21 @@ class _Builder:
             place = share_images([self.folder / _FOLDERS[REAL] / "yolo", partial / "yolo"], findings)
             for form in FORMATS:
                 WRITERS[form](source, partial / form, place, findings=findings)
+            repeats = {} if name == REAL else self.repeats
+            if repeats:
+                repeat_train_images(partial / "yolo" / "data.yaml", repeats)
             point_val_at_train(partial / "yolo" / "data.yaml")
             named = {self.dataset.category(key).name: number for key, number in sorted(instances.items())}
-            num_synthetic = 0 if name == REAL else len(self.chosen)
-            num_real = count_train_images(self.real if name == REAL else self.beside)
-            told = _ArmFile(num_real, num_synthetic, named, findings.counts, findings.examples)
+            shown = sum(repeats.values())
+            told = _ArmFile(
+                num_real=count_train_images(self.real if name == REAL else self.beside),
+                num_synthetic=0 if name == REAL else len(self.chosen),
+                instances=named,
+                counts=findings.counts,
+                examples=findings.examples,
+                num_repeats=shown - len(repeats),
+                real_repeats=shown / len(repeats) if repeats else 1.0,
+            )
             write_atomically(partial / _TOLD, msgspec.json.encode(told))
         return told
 
@@ -209,4 +232,13 @@ def _to_arm(name: ArmName, told: _ArmFile, folder: Path, curriculum: float | Non
     if curriculum is not None and name != REAL:
         phases = (Phase(own, curriculum), Phase(real, 1 - curriculum))
     findings = Findings(told.counts, told.examples)
-    return Arm(name, phases, told.num_real, told.num_synthetic, told.instances, findings)
+    return Arm(
+        name=name,
+        phases=phases,
+        num_real=told.num_real,
+        num_synthetic=told.num_synthetic,
+        num_repeats=told.num_repeats,
+        real_repeats=told.real_repeats,
+        instances=told.instances,
+        findings=findings,
+    )

@@ -82,7 +82,7 @@ class Comparison:
             InputError, BrokenRunError: as `build_arms` raises them.
         """
         mixing = self.settings.mixing.model_copy(update={"ratio": ratio})
-        decides = [
+        decides: list[object] = [
             dataset_digest(self.dataset),
             self.product.digest,
             sorted(self.left_out),
@@ -90,6 +90,8 @@ class Comparison:
             mixing.max_per_class,
             mixing.backgrounds,
         ]
+        if mixing.real_share is not None:  # else as earlier versions named it, so that their trainings count
+            decides.append(mixing.real_share)
         key = hashlib.sha256(msgspec.json.encode(decides)).hexdigest()[:16]
         arms = build_arms(
             self.run_folder,

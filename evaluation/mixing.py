@@ -13,24 +13,49 @@ from .near_duplicates import keep_images
 from .run_product import SyntheticImage
 
 
-def choose_real(dataset: Dataset, mixing: MixingSettings, *, seed: int, num_synthetic: int = 0) -> Dataset:
+def choose_real(dataset: Dataset, mixing: MixingSettings, *, seed: int, num_more: int = 0) -> Dataset:
     """The data set with at most `mixing.backgrounds` training images without an instance for each one with some.
 
     Which ones depends on their names and the seed alone, and a higher setting keeps what a lower one does.
 
     Args:
-        num_synthetic: images beside the real ones; they count as images with an instance, so that the share of those
-            without is the same in all arms.
+        num_more: images with an instance that a pass shows beside these: synthetic ones, and real ones again. They
+            count like them, so that the share of images without an instance is the same in all arms.
     """
     if mixing.backgrounds is None:
         return dataset
     table = dataset.annotations
     train = [index for index, image in enumerate(dataset.images) if image.split == "train"]
     empty = [index for index in train if not len(table.rows_of_image(index))]
-    most = round(mixing.backgrounds * (len(train) - len(empty) + num_synthetic))
+    most = round(mixing.backgrounds * (len(train) - len(empty) + num_more))
     drawn = sorted(empty, key=lambda index: _draw(dataset.images[index].file_name, seed))
     surplus = set(drawn[most:])
     return keep_images(dataset, [index not in surplus for index in range(len(dataset.images))])
+
+
+def repeat_real(dataset: Dataset, mixing: MixingSettings, num_synthetic: int, *, seed: int) -> dict[str, int]:
+    """How often a pass beside synthetic images shows each real training image with an instance, by file name.
+
+    So often that they are `mixing.real_share` of the images with an instance. Where this does not divide evenly, some
+    come once more than others, by their names and the seed alone.
+
+    Returns:
+        Empty where each comes once: without the setting, or where they are that many by themselves.
+    """
+    if mixing.real_share is None:
+        return {}
+    table = dataset.annotations
+    shown = [
+        image.file_name
+        for index, image in enumerate(dataset.images)
+        if image.split == "train" and len(table.rows_of_image(index))
+    ]
+    wanted = round(num_synthetic * mixing.real_share / (1 - mixing.real_share))
+    if wanted <= len(shown):
+        return {}
+    times, rest = divmod(wanted, len(shown))
+    drawn = sorted(shown, key=lambda name: _draw(name, seed))
+    return {name: times + (number < rest) for number, name in enumerate(drawn)}
 
 
 def count_train_images(dataset: Dataset) -> int:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..data.records import ImageRecord
-from ..data.yolo import label_path, load_yolo
+from ..data.yolo import label_path, listed_images, load_yolo
 from ..errors import BrokenRunError, DatasetError, MissingDependencyError
 from .detectors import CocoResult, DetectorTraining, Trained
 from .yolo_folder import TrainingFolder
@@ -173,6 +173,7 @@ class _TrainingData:
     """What of a data set decides a training."""
 
     images: Sequence[Path]
+    """Some perhaps more than once."""
     names: Sequence[str]
     category_ids: Sequence[int]
     digest: str
@@ -181,7 +182,8 @@ class _TrainingData:
 
 def _read_data(data_yaml: Path) -> _TrainingData:
     dataset = load_yolo(data_yaml.absolute())
-    images = [image.path for image in dataset.images if image.split == "train"]
+    usable = {image.path for image in dataset.images if image.split == "train"}
+    images = [path for path in listed_images(data_yaml.absolute(), "train") if path in usable]
     if not images:
         raise DatasetError(f"{str(data_yaml)!r} has no training images; add `train: images/train`")
     names = [category.name for category in dataset.categories]

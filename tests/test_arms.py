@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from maskwright.configs.evaluation import EvaluationSettings, MixingSettings
 from maskwright.data.export import save_dataset
 from maskwright.data.load import load_dataset
 from maskwright.data.records import Dataset, Findings
+from maskwright.data.yolo import listed_images
 from maskwright.errors import BrokenRunError, DatasetError, MaskwrightError, RecipeError, RunFolderError
 from maskwright.evaluation.arms import COPY_PASTE, OURS, REAL, Arm, Phase, build_arms
 from maskwright.evaluation.copy_paste import CopyPaste
@@ -38,7 +39,7 @@ found = []
 for data_yaml in sys.argv[1:]:
     data = check_det_dataset(data_yaml, autodownload=False)
     labels = YOLODataset(data["train"], data=data, task="segment", imgsz=64, augment=False).labels
-    found.append({one["im_file"].rsplit("/", 1)[1]: one["cls"].ravel().astype(int).tolist() for one in labels})
+    found.append([(one["im_file"].rsplit("/", 1)[1], one["cls"].ravel().astype(int).tolist()) for one in labels])
     assert data["val"] == data["train"], data
 print("READ " + json.dumps(found))
 """
@@ -152,20 +153,51 @@ def test_images_are_stored_once_and_never_linked_to_the_user_s(
 
 
 def test_ultralytics_reads_every_arm(built: tuple[Path, tuple[Arm, ...]], tmp_path: Path) -> None:
-    """In a process of its own, since it replaces `PIL.Image.open`; on a copy, since it writes caches."""
+    folder, arms = built
+    names = ["Bolzen", "Mutter ö"]
+    for arm, found in zip(arms, read_as_ultralytics(folder, arms, tmp_path), strict=True):
+        read = {image: sorted(names[one] for one in labels) for image, labels in found}
+        assert read == {image: sorted(labels) for image, labels in classes_by_image(truth(folder, arm.name)).items()}
+        assert len(read) == len(found)
+
+
+def read_as_ultralytics(folder: Path, arms: Sequence[Arm], scratch: Path) -> list[list[tuple[str, list[int]]]]:
+    """Of each arm, the file name and class indices of each training image, in the order and as often as they come.
+
+    In a process of its own, since it replaces `PIL.Image.open`; on a copy, since it writes caches.
+    """
     if importlib.util.find_spec("ultralytics") is None:
         pytest.skip("ultralytics is an extra (AGPL-3.0): pip install 'maskwright[yolo]'")
-    folder, arms = built
-    shutil.copytree(folder, tmp_path / "arms")
-    files = [str(tmp_path / "arms" / arm.phases[0].data_yaml.relative_to(folder)) for arm in arms]
-    environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true"}
+    shutil.copytree(folder, scratch / "copied")
+    files = [str(scratch / "copied" / arm.phases[0].data_yaml.relative_to(folder)) for arm in arms]
+    environment = {**os.environ, "YOLO_CONFIG_DIR": str(scratch), "YOLO_OFFLINE": "true"}
     command = [sys.executable, "-c", READ_AS_ULTRALYTICS, *files]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, env=environment)
     assert done.returncode == 0, done.stderr
-    names = ["Bolzen", "Mutter ö"]
-    for arm, found in zip(arms, json.loads(done.stdout.split("READ ")[1]), strict=True):
-        read = {image: sorted(names[one] for one in labels) for image, labels in found.items()}
-        assert read == {image: sorted(labels) for image, labels in classes_by_image(truth(folder, arm.name)).items()}
+    return [[(name, labels) for name, labels in one] for one in json.loads(done.stdout.split("READ ")[1])]
+
+
+def test_real_images_are_listed_as_often_as_the_share_says(
+    made: tuple[Path, Dataset], built: tuple[Path, tuple[Arm, ...]], tmp_path: Path
+) -> None:
+    settings = EvaluationSettings(mixing=MixingSettings(real_share=0.75))
+    real, *others = build_arms(*made, tmp_path / "arms", settings)
+    assert (real.num_repeats, real.real_repeats) == (0, 1)
+    assert snapshot(tmp_path / "arms", "real") == snapshot(built[0], "real")
+    for arm in others:
+        data_yaml = arm.phases[0].data_yaml
+        content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
+        assert (content["train"], content["val"]) == ("train.txt", "train.txt")
+        listed = Counter(path.name for path in listed_images(data_yaml, "train"))
+        assert listed.keys() == {one.file_name for one in load_dataset(data_yaml).images if one.split == "train"}
+        again = {name: times for name, times in listed.items() if name.startswith("bild")}
+        assert len(again) == arm.num_real == 6
+        assert sum(again.values()) == arm.num_real + arm.num_repeats == 3 * arm.num_synthetic
+        assert max(again.values()) - min(again.values()) <= 1
+        assert arm.real_repeats == pytest.approx(sum(again.values()) / 6)
+        assert {times for name, times in listed.items() if name not in again} == {1}
+        [read] = read_as_ultralytics(tmp_path / "arms", [arm], tmp_path / f"read {arm.name}")
+        assert Counter(name for name, _ in read) == listed
 
 
 def test_the_same_call_makes_the_same_and_writes_nothing(

@@ -13,7 +13,7 @@ from maskwright.configs.evaluation import MixingSettings
 from maskwright.configs.recipe import load_recipe
 from maskwright.data.records import Dataset
 from maskwright.errors import RecipeError
-from maskwright.evaluation.mixing import choose_real, choose_synthetic
+from maskwright.evaluation.mixing import choose_real, choose_synthetic, repeat_real
 from maskwright.evaluation.run_product import SyntheticImage
 
 SCENES = [SyntheticImage(f"scene-{i}.jpg", i, {BOLT: 2} if i % 2 else {BOLT: 1, NUT: 1}) for i in range(20)]
@@ -59,7 +59,8 @@ def test_nothing_left_to_mix_in_is_an_error() -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        *("mixing.ratio=0", "mixing.max_per_class=0", "mixing.curriculum=1", "seeds=0", "steps=0", "image_px=100"),
+        *("mixing.ratio=0", "mixing.max_per_class=0", "mixing.curriculum=1", "mixing.real_share=1"),
+        *("seeds=0", "steps=0", "image_px=100"),
         *("batch=0", "split=train", "max_bits=65", "min_similarity=1.1", "model=''", "epochs=3"),
     ],
 )
@@ -85,6 +86,29 @@ def test_backgrounds_are_bounded_by_the_images_that_show_something(tmp_path: Pat
     assert kept[0] == {"val ü.png", *(one.name for one in shown)}
     assert choose_real(dataset, MixingSettings(), seed=0) is dataset
     assert kept[0.5] != _names(choose_real(dataset, MixingSettings(backgrounds=0.5), seed=1))
+
+
+@pytest.mark.parametrize(
+    ("real_share", "num_synthetic", "expected"),
+    [
+        pytest.param(None, 20, [], id="not set"),
+        pytest.param(0.5, 8, [2, 2, 2, 2], id="as many as synthetic ones"),
+        pytest.param(0.5, 10, [2, 2, 3, 3], id="what is left over goes to some"),
+        pytest.param(0.75, 4, [3, 3, 3, 3], id="three of four"),
+        pytest.param(0.2, 8, [], id="more by themselves"),
+    ],
+)
+def test_real_images_come_more_than_once_a_pass(
+    tmp_path: Path, real_share: float | None, num_synthetic: int, expected: list[int]
+) -> None:
+    shown = [Photo(f"bild {number}.png", [Thing(BOLT, (4, 4, 10, 10))]) for number in range(4)]
+    others = [Photo("leer.png"), Photo("val ü.png", [Thing(BOLT, (4, 4, 10, 10))], split="val")]
+    dataset = write_dataset(tmp_path, [*shown, *others])
+    mixing = MixingSettings(real_share=real_share)
+    times = repeat_real(dataset, mixing, num_synthetic, seed=0)
+    assert sorted(times.values()) == expected
+    assert times.keys() <= {one.name for one in shown}
+    assert repeat_real(dataset, mixing, num_synthetic, seed=0) == times
 
 
 def _names(dataset: Dataset) -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from yolo_helpers import (
     TRAINED,
     TRAINING,
@@ -117,6 +118,22 @@ def test_training_hands_over_absolute_paths_and_class_names(
     assert job["names"] == ["bolt", "Mutter ö"]
     listed = Path(job["images"]).read_text(encoding="utf-8").splitlines()
     assert listed == [str(path) for path in sorted((data_yaml.parent / "images" / "train").iterdir())]
+
+
+def test_an_image_that_is_listed_twice_is_trained_on_twice(
+    tmp_path: Path, data_yaml: Path, scripted: ScriptedWorker
+) -> None:
+    images = sorted((data_yaml.parent / "images" / "train").iterdir())
+    names = [f"./images/train/{path.name}" for path in (images[0], images[1], images[0])]
+    data_yaml.with_name("train.txt").write_text("\n".join(names), encoding="utf-8")
+    content = yaml.safe_load(data_yaml.read_text(encoding="utf-8")) | {"train": "train.txt"}
+    data_yaml.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    scripted.detector(WRITE_WEIGHTS, TRAINED).train(data_yaml, TRAINING, tmp_path / "läuft")
+    listed = Path(scripted.starts[0]["job"]["images"]).read_text(encoding="utf-8").splitlines()
+    assert listed == [str(path) for path in (images[0], images[1], images[0])]
+    data_yaml.with_name("train.txt").write_text("\n".join(names[:2]), encoding="utf-8")
+    with pytest.raises(RunFolderError, match="of another training"):
+        scripted.detector().train(data_yaml, TRAINING, tmp_path / "läuft")
 
 
 def test_a_finished_training_only_answers(tmp_path: Path, data_yaml: Path, scripted: ScriptedWorker) -> None:

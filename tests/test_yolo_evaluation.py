@@ -82,6 +82,14 @@ def test_arms_are_trained_alike(root: Path) -> None:
     assert len({one.folder for one in detector.trained}) == 8
 
 
+def test_equal_epochs_count_how_often_real_images_are_drawn(root: Path) -> None:
+    comparison = open_made(root, settings_with(mixing=MixingSettings(real_share=0.8)))
+    detector = script(comparison)
+    evaluate_yolo(comparison, detector)
+    assert len(comparison.product.images) == 5
+    assert [one.training.steps for one in detector.trained[:4]] == [8, 10, 10, 10]  # 20 of 25 drawn are real
+
+
 def test_figures_differences_and_what_they_mean(root: Path) -> None:
     comparison = open_made(root)
     summary = evaluate_yolo(comparison, script(comparison))
