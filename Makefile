@@ -5,7 +5,7 @@ DEMO_OUT ?= runs/demo
 PROOF_OUT ?= runs/proof
 PROOF_MODEL ?= yolo11n-lite0-seg.yaml
 PROOF_STEPS ?= 800
-APART := agents.anomaly_agent.splits.apart=true
+PROOF_ANOMALY := --set agents.anomaly_agent.splits.apart=true --set agents.anomaly_agent.plan_by=knowledge
 
 .PHONY: help demo proof fetch install test test-slow check typecheck lint bench bench-models clean
 
@@ -28,12 +28,13 @@ demo: .venv/.stamp-core  ## install and run the quickstart recipe on photographs
 proof: .venv/.stamp-yolo  ## DATA=PATH, an item of an anomaly data set: YOLO with and without, three seeds; resumable
 	@test -n "$(DATA)" || { echo "say which data set: make proof DATA=PATH, a folder that has train/good" >&2; exit 2; }
 	$(BIN)/maskwright models fetch minilm lite0
-	$(BIN)/maskwright run anomaly --data '$(DATA)' --count 40 --set $(APART) --out $(PROOF_OUT)/anomaly
+	$(BIN)/maskwright run anomaly --data '$(DATA)' --count 40 $(PROOF_ANOMALY) --out $(PROOF_OUT)/anomaly
 	$(BIN)/maskwright run surface --data '$(DATA)' --set data.apart=true --out $(PROOF_OUT)/surface
 	$(BIN)/maskwright evaluate yolo $(PROOF_OUT)/anomaly --also $(PROOF_OUT)/surface --data '$(DATA)' --split test \
 	  --seeds 3 --model $(PROOF_MODEL) --steps $(PROOF_STEPS) --size 256 --batch 8 --set evaluation.hold_out=measured \
 	  --set evaluation.precision=bfloat16 --set evaluation.mixing.backgrounds=0.5 \
-	  --set 'evaluation.hyperparameters={mosaic: 0, flipud: 0.5}'
+	  --set evaluation.mixing.real_share=0.5 \
+	  --set 'evaluation.hyperparameters={mosaic: 0, flipud: 0.5, mask_ratio: 2}'
 
 fetch: .venv/.stamp-core  ## download the small models that recipes may name (194 MB) into the cache
 	$(BIN)/maskwright models fetch smollm2 minilm lite0

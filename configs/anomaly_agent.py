@@ -42,6 +42,11 @@ class AnomalyAgentSettings(DefectPainterSettings):
     max_illegal_calls: int = Field(3, ge=0, le=50, description="calls out of order that a model may make")
     loop: bool = Field(True, description="judge, look things up and edit again; false: the first edit is taken")
     severity: tuple[Ratio, Ratio] = Field((0.3, 0.8), description="least and most severity of a first plan")
+    plan_by: Literal["name", "knowledge"] = Field(
+        "name",
+        description="a first plan: by the defect's name alone, as published; or within what is known of it on this "
+        "item, measured on the references first",
+    )
     references: bool = Field(
         True, description="learn sizes, places and looks from the reference third; false: as if there were no defect"
     )

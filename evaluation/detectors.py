@@ -16,6 +16,7 @@ Optimizer = Literal["AdamW", "SGD", "MuSGD"]
 HYPERPARAMETERS: Final = (
     *("lr0", "lrf", "weight_decay", "box", "cls", "dfl", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale"),
     *("shear", "perspective", "flipud", "fliplr", "mosaic", "mixup", "cutmix", "copy_paste", "erasing"),
+    "mask_ratio",
 )
 """Of ultralytics, those that change neither what is trained on nor for how long."""
 
@@ -57,6 +58,9 @@ class DetectorTraining:
             raise RecipeError(
                 f"unknown hyperparameter {unknown[0]!r}; known: {', '.join(HYPERPARAMETERS)}. Leave it out."
             )
+        ratio = self.hyperparameters.get("mask_ratio", 1)
+        if ratio not in (1, 2, 4):
+            raise RecipeError(f"hyperparameter mask_ratio is {ratio!r}; expected 1, 2 or 4: pixels to a mask's cell.")
         if self.image_px % 32:
             raise RecipeError(f"image_px is {self.image_px!r}; expected a multiple of 32, such as 640.")
 

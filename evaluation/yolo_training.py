@@ -162,7 +162,10 @@ def _settings(job: TrainJob, schedule: Schedule) -> dict[str, object]:
         # Merged masks would give the overlap of two instances to the smaller one.
         "overlap_mask": False,
     }
-    return own | job["hyperparameters"]
+    given: dict[str, float] = dict(job["hyperparameters"])
+    if "mask_ratio" in given:
+        given["mask_ratio"] = int(given["mask_ratio"])  # ultralytics takes no 2.0
+    return own | given
 
 
 class _ExactTrainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics has no types

@@ -41,9 +41,11 @@ class ToolUpdate(TypedDict, total=False):
 
 
 def generate_prompt(state: AnomalyState, call: Call, services: AnomalyServices) -> ToolUpdate:
-    """PG: a first plan of the defect, and the edit prompt made of it."""
+    """PG: a first plan of the defect, by its name or by what is known of it, and the edit prompt made of it."""
     item = state["item"]
-    plan = services.drawer.draw(item["category"], _seed(state, services, 0))
+    found = services.look_up(item["category"]) if services.settings.plan_by == "knowledge" else None
+    known = None if found is None or found.is_guess else found
+    plan = services.drawer.draw(item["category"], _seed(state, services, 0), known)
     return {
         "plan": plan_to_json(plan),
         "answer": {"plan": plan_to_json(plan), "prompt": plan_to_prompt(plan, services.item_name)},

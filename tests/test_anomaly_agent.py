@@ -19,6 +19,7 @@ from maskwright.graphs.anomaly_agent import build_anomaly_agent_graph
 from maskwright.graphs.anomaly_chat import ChatDecider
 from maskwright.graphs.anomaly_planner import PlanDrawer, family_of, json_to_plan, plan_to_json, plan_to_prompt
 from maskwright.graphs.anomaly_state import AnomalyState
+from maskwright.memory.knowledge_search import DefectKnowledge
 from maskwright.models.language import build_chat_model
 from maskwright.tools.defects import Edited, EditRequest
 from maskwright.tools.painting.procedural.painter import ProceduralPainter
@@ -72,6 +73,26 @@ def test_a_low_score_changes_the_plan_by_review_and_knowledge(tmp_path: Path) ->
     assert second["severity"] > first["severity"]
     assert second["severity"] >= knowledge().ranges["severity"][0]
     assert knowledge().ranges["size_ratio"][0] <= second["size_ratio"] <= knowledge().ranges["size_ratio"][1]
+
+
+@pytest.mark.parametrize(
+    ("is_guess", "is_within"),
+    [pytest.param(False, True, id="known"), pytest.param(True, False, id="guessed: the name says more")],
+)
+def test_a_first_plan_may_be_drawn_within_what_is_known(is_guess: bool, is_within: bool, tmp_path: Path) -> None:
+    class Knowing(Bench):
+        def look_up(self, defect: str) -> DefectKnowledge:
+            return replace(super().look_up(defect), is_guess=is_guess)
+
+    low, high = knowledge().ranges["size_ratio"]
+    sizes = []
+    for slot in range(8):
+        bench = Knowing(tmp_path, settings=AnomalyAgentSettings(plan_by="knowledge"))
+        state = bench.make(slot=slot)
+        assert called(state) == ["PG", "IG", "QE", "MG"]
+        sizes.append(state["edits"][0]["plan"]["size_ratio"])
+    assert all(low <= size <= high for size in sizes) is is_within
+    assert len(set(sizes)) == 8
 
 
 def test_without_the_loop_the_first_edit_is_taken(tmp_path: Path) -> None:

@@ -305,6 +305,12 @@ def test_an_unknown_hyperparameter_is_refused() -> None:
         DetectorTraining(steps=1, hyperparameters={"epochs": 9})
 
 
+@pytest.mark.parametrize("ratio", [0, 1.5, 3, -2])
+def test_a_mask_ratio_that_is_none_is_refused(ratio: float) -> None:
+    with pytest.raises(RecipeError, match=rf"mask_ratio is {ratio}; expected 1, 2 or 4"):
+        DetectorTraining(steps=1, hyperparameters={"mask_ratio": ratio})
+
+
 def test_a_model_of_ours_needs_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert Path(resolve_model("yolo11n-lite0-seg.yaml")).is_file()
     monkeypatch.setenv("MASKWRIGHT_CACHE", str(tmp_path))
