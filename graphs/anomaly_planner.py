@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from ..memory.knowledge_notes import Shape
 from ..memory.knowledge_search import DefectKnowledge
 from ..tools.defects import DefectPlan, Family, Relief
 from ..tools.judging.defect_quality import (
@@ -26,6 +27,8 @@ from .anomaly_state import PlanJson
 Interval = tuple[float, float]
 STEP = 1.35
 """Factor by which a hint raises or lowers what it names."""
+SHAPE_SPREAD, DIRECTION_SPREAD_DEG, PLACE_SPREAD = 0.15, 5.0, 0.05
+"""Deviations from a defect that was seen: of the logarithm of size and elongation, in degrees, of the object's side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class PlanDrawer:
         ranges = {"severity": self.severity, **PRIORS[family].ranges, **(knowledge.ranges if knowledge else {})}
         relief = knowledge.relief[0] if knowledge and knowledge.relief else PRIORS[family].relief
         colours = knowledge.colours_rgb if knowledge else ()
-        return DefectPlan(
+        plan = DefectPlan(
             defect=defect,
             family=family,
             centre_xy=_draw_place(knowledge.place_weights if knowledge else (), rng),
@@ -93,6 +96,7 @@ class PlanDrawer:
             relief=relief,
             colour_rgb=colours[int(rng.integers(len(colours)))] if colours else None,
         )
+        return _near(plan, knowledge.shapes, np.random.default_rng([seed, 3])) if knowledge else plan
 
     def refine(self, plan: DefectPlan, review: str, seed: int, knowledge: DefectKnowledge | None = None) -> DefectPlan:
         """A plan changed by what the review asks for and what is known; one of another kind is drawn anew."""
@@ -140,6 +144,7 @@ def plan_to_json(plan: DefectPlan) -> PlanJson:
         "severity": round(plan.severity, 4),
         "relief": plan.relief,
         "colour_rgb": list(plan.colour_rgb) if plan.colour_rgb else None,
+        "tone": plan.tone,
     }
 
 
@@ -158,6 +163,7 @@ def json_to_plan(content: PlanJson) -> DefectPlan:
         severity=content["severity"],
         relief=cast("Relief", content["relief"]),
         colour_rgb=(colour[0], colour[1], colour[2]) if colour else None,
+        tone=content.get("tone"),
     )
 
 
@@ -168,11 +174,36 @@ def plan_to_prompt(plan: DefectPlan, item: str) -> str:
     row = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else "middle"
     where = "middle" if column == row else f"{row} {column}"
     look = "barely visible" if plan.severity < 0.35 else "clearly visible" if plan.severity < 0.7 else "severe"
+    tone = f"{plan.tone} than around it, " if plan.tone else ""
     relief = {"flat": "level with the surface", "removed": "where material is gone", "added": "lying on the surface"}
+    kind = plan.family.replace("_", " ")
     return (
-        f"Add one {look} {plan.defect} ({plan.family.replace('_', ' ')}, {relief[plan.relief]}) in the {where} of the "
-        f"{item}, about {100 * plan.size_ratio:.0f} % of its side. Change only this place; keep all else as it is."
+        f"Add one {look} {plan.defect} ({kind}, {tone}{relief[plan.relief]}) in the {where} of the {item}, about "
+        f"{100 * plan.size_ratio:.0f} % of its side. Change only this place; keep all else as it is."
     )
+
+
+def _near(plan: DefectPlan, shapes: Sequence[Shape], rng: np.random.Generator) -> DefectPlan:
+    """The plan with size, length, direction and place as together in one defect that was seen, each a little off.
+
+    A smoothed bootstrap (Silverman and Young, 1987): drawn one by one, a long crack would get a short one's width.
+    """
+    if not shapes:
+        return plan
+    shape = shapes[int(rng.integers(len(shapes)))]
+    size, elongation, direction, x, y = rng.normal(size=5)
+    return replace(
+        plan,
+        size_ratio=min(1.0, shape.size_ratio * exp(SHAPE_SPREAD * size)),
+        elongation=max(1.0, shape.elongation * exp(SHAPE_SPREAD * elongation)),
+        orientation_deg=float(shape.orientation_deg + DIRECTION_SPREAD_DEG * direction) % 180,
+        centre_xy=(_clipped(shape.centre_xy[0] + PLACE_SPREAD * x), _clipped(shape.centre_xy[1] + PLACE_SPREAD * y)),
+        tone=shape.tone,
+    )
+
+
+def _clipped(share: float) -> float:
+    return min(1.0, max(0.0, share))
 
 
 def _draw_place(weights: Sequence[float], rng: np.random.Generator) -> tuple[float, float]:

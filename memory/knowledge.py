@@ -175,6 +175,7 @@ class KnowledgeBase:
             tone=said.tone,
             colours_rgb=said.colours_rgb,
             place_weights=said.place_weights or EVEN_WEIGHTS,
+            shapes=said.shapes,
             text="\n\n".join(f"{row.stored.note.name}: {row.stored.note.text}" for row in shown),
             notes=tuple(shown),
         )

@@ -63,6 +63,18 @@ BOUNDS: Mapping[str, Interval] = {
 }
 
 
+class Shape(BaseModel):
+    """One defect that was seen: parameters of a plan that belong together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size_ratio: float = Field(ge=0.001, le=1)
+    elongation: float = Field(ge=1, le=500)
+    orientation_deg: float = Field(ge=0, le=360)
+    centre_xy: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+    tone: Tone | None = None
+
+
 class Tendencies(BaseModel):
     """How defects of one name come out; what is empty is not known."""
 
@@ -79,6 +91,7 @@ class Tendencies(BaseModel):
     place_weights: tuple[Share, ...] = Field(
         (), description="instead of `places`: weights of the 3x3 cells of the object's box, row by row"
     )
+    shapes: tuple[Shape, ...] = Field((), description="defects seen, one by one; a plan is drawn near one of them")
 
     @model_validator(mode="after")
     def _check_weights(self) -> Tendencies:

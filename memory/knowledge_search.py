@@ -18,6 +18,7 @@ from .knowledge_notes import (
     Place,
     Ranges,
     Relief,
+    Shape,
     StoredNote,
     Tendencies,
     Tone,
@@ -71,6 +72,8 @@ class DefectKnowledge:
     """The notes' texts, for a model to read."""
     notes: tuple[FoundNote, ...]
     """Those that name the defect first, then the material's, then near ones."""
+    shapes: tuple[Shape, ...] = ()
+    """Of defects that were seen."""
 
 
 def tokens_of(text: str) -> tuple[str, ...]:
@@ -115,6 +118,7 @@ def merge(notes: Sequence[StoredNote], material: str) -> Tendencies:
         relief=_first_known([said.relief for said in tier] for tier in ordered),
         tone=_first_known([said.tone for said in tier] for tier in ordered),
         colours_rgb=_first_known([said.colours_rgb for said in tier] for tier in ordered),
+        shapes=_first_known([said.shapes for said in tier] for tier in ordered),
         place_weights=next((weights for tier in ordered if (weights := _mean_weights(tier))), ()),
     )
 

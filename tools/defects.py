@@ -14,6 +14,8 @@ Family = Literal[
 """What defects of any name look like."""
 Relief = Literal["flat", "removed", "added"]
 """How a defect meets the surface: level with it, material gone, or material on top."""
+Tone = Literal["darker", "lighter"]
+"""How bright a defect is against its surroundings."""
 PASSING_SUM = 5.0
 """Location and quality must exceed it together (AnomalyAgent, arXiv 2604.07900)."""
 
@@ -40,6 +42,8 @@ class DefectPlan:
     relief: Relief = "flat"
     colour_rgb: tuple[int, int, int] | None = None
     """sRGB; None: as physics and surface have it."""
+    tone: Tone | None = None
+    """Against its surroundings; None: as physics has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ MIN_ELONGATION = 1.5
 FEW = 5
 """Fewer parts than this say little of how much they vary: their ranges are widened."""
 WIDENING = 1.5
+MAX_SHAPES = 200
+"""Parts whose shapes are kept one by one; of more, as many evenly from all."""
 
 FloatHW = npt.NDArray[np.float32]
 
@@ -36,6 +38,19 @@ class Quantiles:
     low: float
     median: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartShape:
+    """One part of a reference's mask: what statistics over all parts pull apart."""
+
+    size_ratio: float
+    elongation: float
+    orientation_deg: float
+    centre_xy: tuple[float, float]
+    """In [0, 1] of the foreground's box."""
+    contrast: float
+    """In [-1, 1], as `ReferenceStatistics` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +75,8 @@ class ReferenceStatistics:
     """How many pixels the step at the outline takes, at least 1: hard; seen in the mean profile across it."""
     place_weights: tuple[float, ...]
     """9 shares of the parts' centres in the 3x3 cells of the foreground's box, row by row."""
+    shapes: tuple[PartShape, ...]
+    """Of the parts, at most `MAX_SHAPES`."""
 
     def plan_ranges(self) -> Mapping[str, tuple[float, float]]:
         """Least and most of a plan's parameters."""
@@ -123,12 +140,14 @@ def measure_references(
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    size_ratio: float
-    elongation: float
-    orientation_deg: float
-    contrast: float
+    shape: PartShape
     edge_width_px: float
-    cell: int
+
+    @property
+    def cell(self) -> int:
+        """Of 3x3, row by row."""
+        column, row = (min(2, int(3 * share)) for share in self.shape.centre_xy)
+        return 3 * row + column
 
 
 def _check_sizes(number: int, image: ImageRGB, mask: MaskHW, foreground: MaskHW) -> None:
@@ -152,7 +171,7 @@ def _measure_parts(image: ImageRGB, mask: MaskHW, foreground: MaskHW) -> Iterato
         elongation, orientation = _shape(part)
         contrast, edge_width = _across_outline(grey, part, mask)
         size_ratio = min(1.0, float(np.sqrt(part.sum() / whole.sum())))
-        yield _Part(size_ratio, elongation, orientation, contrast, edge_width, _cell(centres[label], whole))
+        yield _Part(PartShape(size_ratio, elongation, orientation, _place(centres[label], whole), contrast), edge_width)
 
 
 def _shape(part: MaskHW) -> tuple[float, float]:
@@ -187,35 +206,36 @@ def _across_outline(grey: FloatHW, part: MaskHW, mask: MaskHW) -> tuple[float, f
     return contrast, max(1.0, float(np.ptp(profile)) / steepest) if steepest > 0 else 1.0
 
 
-def _cell(centre_xy: npt.NDArray[np.float64], foreground: MaskHW) -> int:
+def _place(centre_xy: npt.NDArray[np.float64], foreground: MaskHW) -> tuple[float, float]:
     x, y, width, height = mask_to_bbox(foreground)
-    column = int(np.clip(3 * (centre_xy[0] + 0.5 - x) / width, 0, 2))
-    row = int(np.clip(3 * (centre_xy[1] + 0.5 - y) / height, 0, 2))
-    return 3 * row + column
+    place = np.clip([(centre_xy[0] + 0.5 - x) / width, (centre_xy[1] + 0.5 - y) / height], 0, 1)
+    return float(place[0]), float(place[1])
 
 
 def _summarize(parts: Sequence[_Part], num_images: int) -> ReferenceStatistics:
     cells = np.bincount([part.cell for part in parts], minlength=9)
-    direction, concentration = _mean_direction([part for part in parts if part.elongation >= MIN_ELONGATION])
+    shapes = [part.shape for part in parts]
+    direction, concentration = _mean_direction([shape for shape in shapes if shape.elongation >= MIN_ELONGATION])
     return ReferenceStatistics(
         num_images=num_images,
         num_parts=len(parts),
-        size_ratio=_quantiles([part.size_ratio for part in parts]),
-        elongation=_quantiles([part.elongation for part in parts]),
-        contrast=_quantiles([part.contrast for part in parts]),
-        darker_share=float(np.mean([part.contrast < 0 for part in parts])),
+        size_ratio=_quantiles([shape.size_ratio for shape in shapes]),
+        elongation=_quantiles([shape.elongation for shape in shapes]),
+        contrast=_quantiles([shape.contrast for shape in shapes]),
+        darker_share=float(np.mean([shape.contrast < 0 for shape in shapes])),
         orientation_deg=direction,
         orientation_concentration=concentration,
         edge_width_px=_quantiles([part.edge_width_px for part in parts]),
         place_weights=tuple((cells / cells.sum()).tolist()),
+        shapes=tuple(shapes[int(at)] for at in np.linspace(0, len(shapes) - 1, min(len(shapes), MAX_SHAPES))),
     )
 
 
-def _mean_direction(parts: Sequence[_Part]) -> tuple[float, float]:
+def _mean_direction(shapes: Sequence[PartShape]) -> tuple[float, float]:
     """Of axes, not arrows: angles are doubled, averaged as unit vectors, and halved."""
-    if not parts:
+    if not shapes:
         return 0.0, 0.0
-    mean = np.mean(np.exp(2j * np.radians([part.orientation_deg for part in parts])))
+    mean = np.mean(np.exp(2j * np.radians([shape.orientation_deg for shape in shapes])))
     return float(np.degrees(np.angle(mean)) / 2 % 180), min(1.0, float(np.abs(mean)))
 
 

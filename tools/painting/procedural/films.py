@@ -45,7 +45,8 @@ def draw_discolouration(site: Site) -> Layer:
     inside = smoothstep(distance, -0.35 * softness, softness) * site.foreground_hw
     alpha = np.clip(inside * patchy * (mix(0.15, 0.9, plan.severity) if not site.lift else 1), 0, 1)
     tint = HEAT_TINTS[int(generator.integers(len(HEAT_TINTS)))]
-    brighter = generator.random() < 0.3
+    drawn = generator.random() < 0.3
+    brighter = drawn if plan.tone is None else plan.tone == "lighter"
     if not site.lift:
         tone = _tinted(site, tint, 1.25 if brighter else 0.5)
         return Layer(alpha_hw=alpha, cover_hwc=tone * detail(site), grain=0.0)
