@@ -206,6 +206,19 @@ def test_irregularity(family: Family) -> None:
 
 
 @EVERY_FAMILY
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_discolouration_is_as_much_lighter_or_darker_as_planned(channels: int) -> None:
+    image = _surface(channels=channels)
+    for seed in range(4):
+        change = {}
+        for tone in ("darker", "lighter"):
+            edited = _paint(_plan("discolouration", severity=0.4, tone=tone), seed=seed, image=image)
+            mask = _mask(edited)
+            change[tone] = float(edited.rgb[mask].astype(float).mean() - image[mask].mean())
+        assert change["darker"] < -5
+        assert change["lighter"] > 5
+
+
 @pytest.mark.parametrize("colour_rgb", [None, (230, 40, 40)], ids=["own colour", "red"])
 def test_severity(family: Family, colour_rgb: tuple[int, int, int] | None) -> None:
     plans = [_plan(family, severity=value, colour_rgb=colour_rgb) for value in (0.3, 0.6, 0.9)]

@@ -14,6 +14,8 @@ STAIN_TINT = (0.62, 0.5, 0.38)
 """Linear share of red, green and blue that a dried, organic liquid leaves."""
 HEAT_TINTS = ((1.0, 0.82, 0.5), (0.75, 0.62, 0.8), (0.62, 0.75, 1.05))
 """Straw, purple and blue of an oxide film that grows on hot metal."""
+DARKER, LIGHTER = 0.5, 1.6
+"""Light of a film over that of the surface: of a darker one before its tint, of a lighter one with it."""
 DIRTS = ((0.035, 0.033, 0.03), (0.12, 0.075, 0.04), (0.36, 0.34, 0.31))
 """Linear colours: soot and grease, rust and clay, dust and residues of salt."""
 
@@ -45,11 +47,10 @@ def draw_discolouration(site: Site) -> Layer:
     inside = smoothstep(distance, -0.35 * softness, softness) * site.foreground_hw
     alpha = np.clip(inside * patchy * (mix(0.15, 0.9, plan.severity) if not site.lift else 1), 0, 1)
     tint = HEAT_TINTS[int(generator.integers(len(HEAT_TINTS)))]
-    drawn = generator.random() < 0.3
-    brighter = drawn if plan.tone is None else plan.tone == "lighter"
+    tone = ("lighter" if generator.random() < 0.3 else "darker") if plan.tone is None else plan.tone
     if not site.lift:
-        tone = _tinted(site, tint, 1.25 if brighter else 0.5)
-        return Layer(alpha_hw=alpha, cover_hwc=tone * detail(site), grain=0.0)
+        filtered = _tinted(site, tint, LIGHTER / float(np.mean(tint)) if tone == "lighter" else DARKER)
+        return Layer(alpha_hw=alpha, cover_hwc=filtered * detail(site), grain=0.0)
     factor = mix(0.92, 0.4, plan.severity) if site.lift < 0 else mix(1.08, 1.7, plan.severity)
     speckle = fractal_noise(generator, distance.shape, 2.5, octaves=2)
     finish = 1 + 0.15 * (site.texture_hw - 1) + 0.04 * speckle + 0.04 * clouds
