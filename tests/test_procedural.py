@@ -205,7 +205,6 @@ def test_irregularity(family: Family) -> None:
     assert ragged > 1.12 * plain
 
 
-@EVERY_FAMILY
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_discolouration_is_as_much_lighter_or_darker_as_planned(channels: int) -> None:
     image = _surface(channels=channels)
@@ -219,6 +218,7 @@ def test_a_discolouration_is_as_much_lighter_or_darker_as_planned(channels: int)
         assert change["lighter"] > 5
 
 
+@EVERY_FAMILY
 @pytest.mark.parametrize("colour_rgb", [None, (230, 40, 40)], ids=["own colour", "red"])
 def test_severity(family: Family, colour_rgb: tuple[int, int, int] | None) -> None:
     plans = [_plan(family, severity=value, colour_rgb=colour_rgb) for value in (0.3, 0.6, 0.9)]
