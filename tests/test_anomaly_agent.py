@@ -19,6 +19,7 @@ from maskwright.graphs.anomaly_agent import build_anomaly_agent_graph
 from maskwright.graphs.anomaly_chat import ChatDecider
 from maskwright.graphs.anomaly_planner import PlanDrawer, family_of, json_to_plan, plan_to_json, plan_to_prompt
 from maskwright.graphs.anomaly_state import AnomalyState
+from maskwright.memory.knowledge_notes import Shape
 from maskwright.memory.knowledge_search import DefectKnowledge
 from maskwright.models.language import build_chat_model
 from maskwright.tools.defects import Edited, EditRequest
@@ -295,6 +296,25 @@ def test_an_outage_of_the_model_fails_the_item(tmp_path: Path) -> None:
 )
 def test_a_defects_name_says_its_family(name: str, family: str) -> None:
     assert family_of(name) == family
+
+
+def test_a_plan_is_drawn_near_one_defect_that_was_seen() -> None:
+    """A long light one at the left border, and a small dark one in the middle."""
+    seen = (
+        Shape(size_ratio=0.2, elongation=30, orientation_deg=90, centre_xy=(0.02, 0.5), tone="lighter"),
+        Shape(size_ratio=0.05, elongation=1.2, orientation_deg=0, centre_xy=(0.5, 0.5), tone="darker"),
+    )
+    known = replace(knowledge(), shapes=seen)
+    plans = [PlanDrawer((0.3, 0.8)).draw("blowhole", seed, known) for seed in range(200)]
+    long, small = ([plan for plan in plans if plan.tone == tone] for tone in ("lighter", "darker"))
+    assert len(long) + len(small) == 200
+    assert 70 < len(long) < 130
+    assert all(0.1 < plan.size_ratio < 0.35 and plan.elongation > 15 and plan.centre_xy[0] < 0.25 for plan in long)
+    assert all(65 < plan.orientation_deg < 115 and plan.centre_xy[0] >= 0 for plan in long)
+    assert all(0.03 < plan.size_ratio < 0.09 and 1 <= plan.elongation < 2.2 for plan in small)
+    assert len({plan.size_ratio for plan in plans}) == 200
+    assert plan_to_json(json_to_plan(plan_to_json(long[0]))) == plan_to_json(long[0])
+    assert "lighter than around it" in plan_to_prompt(long[0], "tile")
 
 
 def test_plans_survive_json_and_name_their_place() -> None:

@@ -362,6 +362,9 @@ def test_measured_references_go_before_all_notes(base: KnowledgeBase, tmp_path: 
     assert known.families == ("scratch",)
     assert known.tone == ("darker",)
     assert known.place_weights == (1, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert [shape.tone for shape in known.shapes] == ["darker"]  # of six that are alike
+    assert known.shapes[0].elongation == pytest.approx(_measured().shapes[0].elongation, abs=0.01)
+    assert base.search("plate", "scratch").shapes == ()
     assert "6 reference pictures" in known.text
     assert base.search("plate", "scratch").ranges["size_ratio"] == (0.3, 0.4)
     assert base.add_measured("pipe", "scratch", _measured(), ["b" * 64]).unchanged == first.added

@@ -7,7 +7,7 @@ import pytest
 from reference_helpers import Ellipse, drawn
 
 from maskwright.errors import EmptyMaskError, ImageSizeError
-from maskwright.tools.judging.reference_statistics import measure_references
+from maskwright.tools.judging.reference_statistics import MAX_SHAPES, measure_references
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,23 @@ def test_places_are_those_of_the_object_not_of_the_frame() -> None:
     on_object = measure_references(images, masks, [foreground] * 2)
     assert on_object.place_weights == (0.5, 0, 0, 0, 0, 0, 0, 0, 0.5)
     assert on_object.size_ratio.median > measure_references(images, masks).size_ratio.median
+
+
+def test_what_belongs_to_one_part_stays_together() -> None:
+    images, masks = drawn([(16, 24, 24, 3, 90), (50, 12, 12, 10, 0)], value=191)
+    long, round_one = measure_references(images, masks).shapes
+    assert long.elongation > 3 * round_one.elongation
+    assert long.orientation_deg == pytest.approx(90, abs=3)
+    assert long.centre_xy == pytest.approx(((16.5) / 64, 24.5 / 48), abs=0.02)
+    assert round_one.centre_xy == pytest.approx((50.5 / 64, 12.5 / 48), abs=0.02)
+    assert long.contrast > 0 < round_one.contrast
+
+
+def test_of_many_parts_the_shapes_of_some_are_kept() -> None:
+    images, masks = drawn([(16 + number, 24, 8, 3, 0) for number in range(13)])
+    many = measure_references(images * 25, masks * 25)
+    assert (many.num_parts, len(many.shapes)) == (325, MAX_SHAPES)
+    assert len({shape.centre_xy for shape in many.shapes}) == 13
 
 
 def test_several_parts_count_and_crumbs_do_not() -> None:
