@@ -99,11 +99,15 @@ def _compute_in_bfloat16() -> None:
     BaseModel._predict_once = predict
 
 
+def _to_channels_last(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
+
+
 def _to_float32(found: object) -> object:
     """Tensors of a tree of dictionaries and sequences; gradients come back to feature maps in their own layout."""
     if isinstance(found, torch.Tensor):
         if found.requires_grad and found.ndim == 4:  # else ten times the time in the batch norm before
-            found.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+            found.register_hook(_to_channels_last)  # type: ignore[no-untyped-call]
         return found.float() if found.is_floating_point() else found
     if isinstance(found, Mapping):
         return {name: _to_float32(one) for name, one in found.items()}
