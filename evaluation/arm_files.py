@@ -167,12 +167,14 @@ def repeat_train_images(data_yaml: Path, times: Mapping[str, int]) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     lines = [f"./{content['train']}/{name}\n" for name in names for _ in range(times.get(name, 1))]
     write_atomically(data_yaml.with_name(TRAIN_LIST), "".join(lines).encode())
-    content["train"] = TRAIN_LIST
-    write_atomically(data_yaml, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    _write_yaml(data_yaml, content | {"train": TRAIN_LIST})
 
 
 def point_val_at_train(data_yaml: Path) -> None:
     """Let no trainer that reads data.yaml look at the user's val, which may be what is measured."""
     content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
-    content["val"] = content["train"]
-    write_atomically(data_yaml, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    _write_yaml(data_yaml, content | {"val": content["train"]})
+
+
+def _write_yaml(path: Path, content: Mapping[str, object]) -> None:
+    write_atomically(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True).encode())

@@ -40,7 +40,7 @@ def repeat_real(dataset: Dataset, mixing: MixingSettings, num_synthetic: int, *,
     come once more than others, by their names and the seed alone.
 
     Returns:
-        Empty where each comes once: without the setting, or where they are that many by themselves.
+        Empty where each comes once: without the setting, where they are that many by themselves, and where none is.
     """
     if mixing.real_share is None:
         return {}
@@ -51,7 +51,7 @@ def repeat_real(dataset: Dataset, mixing: MixingSettings, num_synthetic: int, *,
         if image.split == "train" and len(table.rows_of_image(index))
     ]
     wanted = round(num_synthetic * mixing.real_share / (1 - mixing.real_share))
-    if wanted <= len(shown):
+    if not shown or wanted <= len(shown):
         return {}
     times, rest = divmod(wanted, len(shown))
     drawn = sorted(shown, key=lambda name: _draw(name, seed))

@@ -13,8 +13,8 @@ Family = Literal[
     "scratch", "crack", "hole", "chip", "stain", "dent", "contamination", "missing_part", "thread", "discolouration"
 ]
 Relief = Literal["flat", "removed", "added"]
-"""These two say what `tools.defects` says; rooms on one floor do not know each other, and a test holds them equal."""
 Tone = Literal["darker", "lighter"]
+"""These three say what `tools.defects` says; rooms on one floor do not know each other, and a test holds them equal."""
 Place = Literal["anywhere", "edge", "corner", "centre"]
 Kind = Literal["defect", "material"]
 Origin = Literal["measured", "own", "shipped"]

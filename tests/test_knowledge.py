@@ -78,6 +78,7 @@ def _names(notes: Sequence[StoredNote]) -> list[str]:
 def test_words_mean_the_same_on_both_floors() -> None:
     assert get_args(knowledge_notes.Family) == get_args(defects.Family)
     assert get_args(knowledge_notes.Relief) == get_args(defects.Relief)
+    assert get_args(knowledge_notes.Tone) == get_args(defects.Tone)
 
 
 def test_shipped_notes_are_sound() -> None:

@@ -111,5 +111,11 @@ def test_real_images_come_more_than_once_a_pass(
     assert repeat_real(dataset, mixing, num_synthetic, seed=0) == times
 
 
+def test_without_a_real_instance_nothing_comes_again(tmp_path: Path) -> None:
+    shown = Photo("val ü.png", [Thing(BOLT, (4, 4, 10, 10))], split="val")
+    dataset = write_dataset(tmp_path, [Photo("leer.png"), shown])
+    assert repeat_real(dataset, MixingSettings(real_share=0.5), 8, seed=0) == {}
+
+
 def _names(dataset: Dataset) -> set[str]:
     return {image.file_name for image in dataset.images}
