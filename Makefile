@@ -5,7 +5,8 @@ DEMO_OUT ?= runs/demo
 PROOF_OUT ?= runs/proof
 PROOF_MODEL ?= yolo11n-lite0-seg.yaml
 PROOF_STEPS ?= 800
-PROOF_ANOMALY := --set agents.anomaly_agent.splits.apart=true --set agents.anomaly_agent.plan_by=knowledge
+PROOF_ANOMALY := --set agents.anomaly_agent.splits.apart=true --set agents.anomaly_agent.plan_by=knowledge \
+  --set agents.anomaly_agent.outline=half_height
 
 .PHONY: help demo proof fetch install test test-slow check typecheck lint bench bench-models clean
 
@@ -34,7 +35,7 @@ proof: .venv/.stamp-yolo  ## DATA=PATH, an item of an anomaly data set: YOLO wit
 	  --seeds 3 --model $(PROOF_MODEL) --steps $(PROOF_STEPS) --size 256 --batch 8 --set evaluation.hold_out=measured \
 	  --set evaluation.precision=bfloat16 --set evaluation.mixing.backgrounds=0.5 \
 	  --set evaluation.mixing.real_share=0.5 \
-	  --set 'evaluation.hyperparameters={mosaic: 0, flipud: 0.5, mask_ratio: 2}'
+	  --set 'evaluation.hyperparameters={mosaic: 0, flipud: 0.5}'
 
 fetch: .venv/.stamp-core  ## download the small models that recipes may name (194 MB) into the cache
 	$(BIN)/maskwright models fetch smollm2 minilm lite0

@@ -12,6 +12,9 @@ from .masking import SamSettings
 Share = Annotated[float, Field(ge=0, lt=1)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
+Outline = Literal["changed", "half_height"]
+"""Where a defect ends: where its last trace fades, or at half the height of the step at its outline."""
+
 
 class AnomalySplitSettings(BaseModel):
     """How an item's images are shared out, by the AnomalyDiffusion protocol; test images are never learned from."""
@@ -57,6 +60,11 @@ class AnomalyAgentSettings(DefectPainterSettings):
         "original; always the difference; or `sam` in the box of the difference",
     )
     sam: SamSettings | None = Field(None, description="settings of `masks: sam`")
+    outline: Outline = Field(
+        "changed",
+        description="where a passing edit's mask ends: where its last trace fades, as published; or at half the height "
+        "of its step, as annotators draw",
+    )
     max_changed_outside: Ratio = Field(0.001, description="most share of the pixels outside the mask that may change")
     tolerance_levels: int = Field(0, ge=0, le=64, description="change, of 255, that does not count there")
     instances: bool = Field(

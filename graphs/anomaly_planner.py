@@ -28,7 +28,7 @@ Interval = tuple[float, float]
 STEP = 1.35
 """Factor by which a hint raises or lowers what it names."""
 SHAPE_SPREAD, DIRECTION_SPREAD_DEG, PLACE_SPREAD = 0.15, 5.0, 0.05
-"""Deviations from a defect that was seen: of the logarithm of size and elongation, in degrees, of the object's side."""
+"""Deviations from a defect that was seen: of the logarithm of size, elongation, contrast; degrees; of the side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,11 @@ class PlanDrawer:
         hints = hints_of(review)
         changed = plan
         if RAISE_SEVERITY in hints:
-            changed = replace(changed, severity=min(1.0, changed.severity * STEP + 0.05))
+            severity = min(1.0, changed.severity * STEP + 0.05)
+            changed = replace(changed, severity=severity, contrast=_scaled(changed.contrast, STEP))
         if LOWER_SEVERITY in hints:
-            changed = replace(changed, severity=max(0.05, changed.severity / STEP))
+            severity = max(0.05, changed.severity / STEP)
+            changed = replace(changed, severity=severity, contrast=_scaled(changed.contrast, 1 / STEP))
         if LARGER in hints:
             changed = replace(changed, size_ratio=min(1.0, changed.size_ratio * STEP))
         if SMALLER in hints:
@@ -144,7 +146,7 @@ def plan_to_json(plan: DefectPlan) -> PlanJson:
         "severity": round(plan.severity, 4),
         "relief": plan.relief,
         "colour_rgb": list(plan.colour_rgb) if plan.colour_rgb else None,
-        "tone": plan.tone,
+        "contrast": None if plan.contrast is None else round(plan.contrast, 4),
     }
 
 
@@ -163,7 +165,7 @@ def json_to_plan(content: PlanJson) -> DefectPlan:
         severity=content["severity"],
         relief=cast("Relief", content["relief"]),
         colour_rgb=(colour[0], colour[1], colour[2]) if colour else None,
-        tone=content.get("tone"),
+        contrast=content.get("contrast"),
     )
 
 
@@ -184,26 +186,30 @@ def plan_to_prompt(plan: DefectPlan, item: str) -> str:
 
 
 def _near(plan: DefectPlan, shapes: Sequence[Shape], rng: np.random.Generator) -> DefectPlan:
-    """The plan with size, length, direction and place as together in one defect that was seen, each a little off.
+    """The plan with size, length, direction, place and contrast as of one defect that was seen, each a little off.
 
     A smoothed bootstrap (Silverman and Young, 1987): drawn one by one, a long crack would get a short one's width.
     """
     if not shapes:
         return plan
     shape = shapes[int(rng.integers(len(shapes)))]
-    size, elongation, direction, x, y = rng.normal(size=5)
+    size, elongation, direction, x, y, contrast = rng.normal(size=6)
     return replace(
         plan,
         size_ratio=min(1.0, shape.size_ratio * exp(SHAPE_SPREAD * size)),
         elongation=max(1.0, shape.elongation * exp(SHAPE_SPREAD * elongation)),
         orientation_deg=float(shape.orientation_deg + DIRECTION_SPREAD_DEG * direction) % 180,
         centre_xy=(_clipped(shape.centre_xy[0] + PLACE_SPREAD * x), _clipped(shape.centre_xy[1] + PLACE_SPREAD * y)),
-        tone=shape.tone,
+        contrast=None if shape.contrast is None else _clipped(shape.contrast * exp(SHAPE_SPREAD * contrast), -1.0),
     )
 
 
-def _clipped(share: float) -> float:
-    return min(1.0, max(0.0, share))
+def _clipped(share: float, least: float = 0.0) -> float:
+    return min(1.0, max(least, share))
+
+
+def _scaled(contrast: float | None, factor: float) -> float | None:
+    return None if contrast is None else _clipped(contrast * factor, -1.0)
 
 
 def _draw_place(weights: Sequence[float], rng: np.random.Generator) -> tuple[float, float]:

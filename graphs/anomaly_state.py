@@ -6,7 +6,6 @@ import operator
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from ..memory.entries import Cost, Ending, WorkItem
-from ..tools.defects import Tone
 
 ToolName = Literal[
     "prompt_generation", "image_generation", "quality_evaluation", "knowledge_retrieval", "mask_generation"
@@ -26,7 +25,7 @@ class PlanJson(TypedDict):
     severity: float
     relief: str
     colour_rgb: list[int] | None
-    tone: NotRequired[Tone | None]
+    contrast: NotRequired[float | None]
 
 
 class Call(TypedDict):

@@ -15,6 +15,7 @@ from ..data.records import ImageRGB, MaskHW
 from ..errors import SampleError
 from ..tools.defects import Edited, EditRequest
 from ..tools.masking.difference import changed_outside
+from ..tools.masking.half_height import end_at_half_height
 from .anomaly_planner import json_to_plan, plan_to_json, plan_to_prompt
 from .anomaly_rules import passes, total_of
 from .anomaly_services import AnomalyServices
@@ -68,6 +69,7 @@ def generate_image(state: AnomalyState, call: Call, services: AnomalyServices) -
         image_rgb=original,
         foreground_hw=services.find_foreground(original),
         prompt=plan_to_prompt(plan, services.item_name),
+        outline=services.settings.outline,
     )
     [edited] = services.paint([request])
     mask = services.find_mask(request, edited)
@@ -101,6 +103,7 @@ def evaluate_quality(state: AnomalyState, call: Call, services: AnomalyServices)
         image_rgb=original,
         foreground_hw=services.find_foreground(original),
         prompt=last["prompt"],
+        outline=services.settings.outline,
     )
     mask = _read_mask(last, original, services)
     edited = Edited(services.artifacts.get_image(last["artifact"]), mask, last["parameters"], flaw=last["flaw"])
@@ -138,8 +141,8 @@ def generate_mask(state: AnomalyState, call: Call, services: AnomalyServices) ->
     Raises:
         SampleError: nothing was changed, or pixels outside the mask were.
     """
-    last = state["edits"][-1]
-    original, edited = _read_source(state, services), services.artifacts.get_image(last["artifact"])
+    *earlier, last = state["edits"]
+    original, edited = _read_source(state, services), services.artifacts.get_image(last["artifact"])[..., :3]
     mask = _read_mask(last, original, services)
     if not mask.any():
         raise SampleError("the edit changed nothing that could be masked")
@@ -148,7 +151,14 @@ def generate_mask(state: AnomalyState, call: Call, services: AnomalyServices) ->
         raise SampleError(
             f"{outside:.1%} of the pixels outside the mask changed, expected at most {services.max_changed_outside:.1%}"
         )
-    return {"is_masked": True, "answer": {"mask": last["mask"], "changed_outside": round(outside, 6)}}
+    if services.settings.outline == "half_height":
+        outlined = end_at_half_height(original, edited, mask)
+        last = {**last, "mask": services.artifacts.put_image(_to_picture(outlined))}
+    return {
+        "edits": [*earlier, last],
+        "is_masked": True,
+        "answer": {"mask": last["mask"], "changed_outside": round(outside, 6)},
+    }
 
 
 TOOLS: dict[str, Callable[[AnomalyState, Call, AnomalyServices], ToolUpdate]] = {

@@ -70,5 +70,5 @@ def _rounded(shape: MeasuredShape) -> Shape:
         elongation=min(500.0, round(shape.elongation, 2)),
         orientation_deg=round(shape.orientation_deg, 1),
         centre_xy=(round(x, 3), round(y, 3)),
-        tone="darker" if shape.contrast < 0 else "lighter",
+        contrast=round(shape.contrast, 3),
     )

@@ -72,7 +72,7 @@ class Shape(BaseModel):
     elongation: float = Field(ge=1, le=500)
     orientation_deg: float = Field(ge=0, le=360)
     centre_xy: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
-    tone: Tone | None = None
+    contrast: float | None = Field(None, ge=-1, le=1, description="mean grey less that of its surroundings")
 
 
 class Tendencies(BaseModel):
@@ -146,6 +146,6 @@ class StoredNote:
 
     @property
     def note_id(self) -> str:
-        """By content and origin: the same note from two files is one note."""
-        content = f"{self.provenance.origin}\n{self.note.model_dump_json()}"
+        """By content and origin: the same note from two files is one note, also once notes can say more."""
+        content = f"{self.provenance.origin}\n{self.note.model_dump_json(exclude_defaults=True)}"
         return hashlib.sha256(content.encode()).hexdigest()[:16]

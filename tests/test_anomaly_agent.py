@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,11 +13,12 @@ from anomaly_helpers import HIGH, LOW, Bench, ScriptedDefects, ScriptedQuality, 
 from chat_server import Reply, calls, fails, says, serve_script
 
 from maskwright.configs.anomaly import ProceduralSettings
-from maskwright.configs.anomaly_agent import AnomalyAgentSettings
+from maskwright.configs.anomaly_agent import AnomalyAgentSettings, Outline
 from maskwright.errors import ImageDecodeError, ModelOutageError, UnparseableAnswerError
 from maskwright.graphs.anomaly_agent import build_anomaly_agent_graph
 from maskwright.graphs.anomaly_chat import ChatDecider
 from maskwright.graphs.anomaly_planner import PlanDrawer, family_of, json_to_plan, plan_to_json, plan_to_prompt
+from maskwright.graphs.anomaly_services import AnomalyServices
 from maskwright.graphs.anomaly_state import AnomalyState
 from maskwright.memory.knowledge_notes import Shape
 from maskwright.memory.knowledge_search import DefectKnowledge
@@ -94,6 +95,22 @@ def test_a_first_plan_may_be_drawn_within_what_is_known(is_guess: bool, is_withi
         sizes.append(state["edits"][0]["plan"]["size_ratio"])
     assert all(low <= size <= high for size in sizes) is is_within
     assert len(set(sizes)) == 8
+
+
+def test_the_final_mask_ends_where_it_was_asked_to(tmp_path: Path) -> None:
+    class Drawn(Bench):
+        def services(self) -> AnomalyServices:
+            return replace(super().services(), paint=ProceduralPainter(ProceduralSettings()).paint)
+
+    shares: dict[Outline, float] = {}
+    for outline in get_args(Outline):
+        bench = Drawn(tmp_path / outline, settings=AnomalyAgentSettings(outline=outline))
+        [edit] = bench.make()["edits"]
+        rgb = bench.artifacts.get_image(edit["artifact"])[..., :3]
+        changed, mask = (rgb != tile(0)).any(axis=2), bench.artifacts.get_image(edit["mask"])[..., 0] > 127
+        shares[outline] = float((changed & mask).sum() / changed.sum())
+    assert shares["changed"] == 1
+    assert 0.2 < shares["half_height"] < 0.95
 
 
 def test_without_the_loop_the_first_edit_is_taken(tmp_path: Path) -> None:
@@ -301,8 +318,8 @@ def test_a_defects_name_says_its_family(name: str, family: str) -> None:
 def test_a_plan_is_drawn_near_one_defect_that_was_seen() -> None:
     """A long light one at the left border, and a small dark one in the middle."""
     seen = (
-        Shape(size_ratio=0.2, elongation=30, orientation_deg=90, centre_xy=(0.02, 0.5), tone="lighter"),
-        Shape(size_ratio=0.05, elongation=1.2, orientation_deg=0, centre_xy=(0.5, 0.5), tone="darker"),
+        Shape(size_ratio=0.2, elongation=30, orientation_deg=90, centre_xy=(0.02, 0.5), contrast=0.1),
+        Shape(size_ratio=0.05, elongation=1.2, orientation_deg=0, centre_xy=(0.5, 0.5), contrast=-0.3),
     )
     known = replace(knowledge(), shapes=seen)
     plans = [PlanDrawer((0.3, 0.8)).draw("blowhole", seed, known) for seed in range(200)]

@@ -14,6 +14,8 @@ import pytest
 from maskwright.configs.anomaly import ProceduralSettings
 from maskwright.data.records import ImageRGB, MaskHW
 from maskwright.tools.defects import DefectPlan, Edited, EditRequest, Family, Relief
+from maskwright.tools.judging.reference_statistics import measure_references
+from maskwright.tools.masking.half_height import end_at_half_height
 from maskwright.tools.painting.procedural.fields import blur, fractal_noise
 from maskwright.tools.painting.procedural.painter import FAMILIES, ProceduralPainter
 from maskwright.tools.painting.procedural.shapes import Axes, blob
@@ -210,12 +212,42 @@ def test_a_discolouration_is_as_much_lighter_or_darker_as_planned(channels: int)
     image = _surface(channels=channels)
     for seed in range(4):
         change = {}
-        for tone in ("darker", "lighter"):
-            edited = _paint(_plan("discolouration", severity=0.4, tone=tone), seed=seed, image=image)
+        for contrast in (-0.1, 0.1):
+            edited = _paint(_plan("discolouration", severity=0.4, contrast=contrast), seed=seed, image=image)
             mask = _mask(edited)
-            change[tone] = float(edited.rgb[mask].astype(float).mean() - image[mask].mean())
-        assert change["darker"] < -5
-        assert change["lighter"] > 5
+            change[contrast] = float(edited.rgb[mask].astype(float).mean() - image[mask].mean())
+        assert change[-0.1] < -5
+        assert change[0.1] > 5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("family", ["crack", "hole", "chip", "stain", "thread", "discolouration"])
+def test_a_defect_has_the_planned_contrast(family: Family, channels: int) -> None:
+    image = _surface(channels=channels, tilt=0.0)
+    drawn = {}
+    for contrast in (-0.08, -0.25):
+        plan = _plan(family, severity=0.5, contrast=contrast, relief="removed" if family == "hole" else "flat")
+        edited = [_paint(plan, seed=seed, image=image) for seed in SEEDS]
+        drawn[contrast] = measure_references(
+            [one.rgb for one in edited], [_mask(one) for one in edited]
+        ).contrast.median
+    assert drawn[-0.08] == pytest.approx(-0.08, abs=0.03)
+    assert drawn[-0.25] < 1.7 * drawn[-0.08]
+
+
+@pytest.mark.parametrize("family", ["hole", "crack", "scratch", "stain", "contamination", "thread"])
+def test_a_size_at_half_height_is_met_within_the_outline(family: Family) -> None:
+    image = _surface(tilt=0.0)
+    plan = _plan(family, severity=0.8, size_ratio=0.07)
+    shares = []
+    for seed in SEEDS:
+        request = replace(_request(plan, image=image, seed=seed), outline="half_height")
+        [edited] = PAINTER.paint([request])
+        outlined = end_at_half_height(image, edited.rgb, _mask(edited))
+        assert outlined.sum() < _mask(edited).sum()
+        assert not (edited.rgb != image)[~_mask(edited)].any()
+        shares.append(outlined.sum() / (plan.size_ratio**2 * request.foreground_hw.sum()))
+    assert 0.8 < np.mean(shares) < 1.35
 
 
 @EVERY_FAMILY

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..configs.anomaly_agent import Outline
 from ..data.records import ImageRGB, MaskHW
 
 Family = Literal[
@@ -42,8 +43,15 @@ class DefectPlan:
     relief: Relief = "flat"
     colour_rgb: tuple[int, int, int] | None = None
     """sRGB; None: as physics and surface have it."""
-    tone: Tone | None = None
-    """Against its surroundings; None: as physics has it."""
+    contrast: float | None = None
+    """In [-1, 1]: mean grey less that of its surroundings; None: as physics and severity have it."""
+
+    @property
+    def tone(self) -> Tone | None:
+        """Against its surroundings; None: as physics has it."""
+        if self.contrast is None:
+            return None
+        return "darker" if self.contrast < 0 else "lighter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,8 @@ class EditRequest:
     """(H, W) bool: the object; all True where it fills the image."""
     prompt: str = ""
     """What to do, for painters that read it."""
+    outline: Outline = "changed"
+    """Of what the plan's size and contrast are; the edit's mask is of all that changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ def draw_thread(site: Site) -> Layer:
     widths = 1 + (0.08 + 0.15 * plan.irregularity) * noise_along(generator, len(line), 12)
     [fibre] = fit_area([Ribbon(line, widths.astype(np.float32))], (1 - 0.3 * max(site.lift, 0)) * _inked_px(site))
     alpha = draw_ribbons([fibre], site.foreground_hw.shape) * site.foreground_hw
-    factor = mix(1.35, 3.2, plan.severity) if site.mean_light < DARK_SURFACE else mix(0.75, 0.18, plan.severity)
+    lighter = site.mean_light < DARK_SURFACE if plan.tone is None else plan.tone == "lighter"
+    factor = mix(1.35, 3.2, plan.severity) if lighter else mix(0.75, 0.18, plan.severity)
     twist = 1 + 0.12 * fractal_noise(generator, alpha.shape, max(axes.width_px, 1.5), octaves=2)
     roundness = _flanks(site, blur(alpha, 0.3 * axes.width_px + 0.3), 0.45)
     cover = surface_light(site, factor) * twist[..., None] * roundness
