@@ -77,7 +77,7 @@ def measure_arms(
     on_result: Callable[[ArmResult], None] = lambda _: None,
     progress: Progress | None = None,
 ) -> list[ArmResult]:
-    """Each arm by each seed, seeds outermost; a killed call goes on.
+    """Each arm by each seed, seeds outermost; the longest trainings go first. A killed call goes on.
 
     Raises:
         MissingDependencyError, InputError, BrokenRunError: as `evaluate_yolo` raises them.
@@ -88,18 +88,20 @@ def measure_arms(
     progress.start("trainings", len(wanted))
     progress.start("steps", sum(arm.steps for arm, _ in wanted))
     with ThreadPoolExecutor(settings.at_once or trainings_at_once(device)) as pool:
-        measured = [pool.submit(bench.measure, arm, seed) for arm, seed in wanted]
-        for one in measured:
+        # A long one that begins last would leave the other cores without work.
+        longest_first = sorted(range(len(wanted)), key=lambda at: -wanted[at][0].steps)
+        measured = {at: pool.submit(bench.measure, *wanted[at]) for at in longest_first}
+        for one in measured.values():
             one.add_done_callback(bench.stop_if_failed)
         try:
-            for one in as_completed(measured):
+            for one in as_completed(measured.values()):
                 with suppress(_StoppedError):  # the one that failed says why
                     result = one.result()
                     progress.advance("trainings")
                     on_result(result)
         finally:
             bench.stop()
-    return [one.result() for one in measured]
+    return [measured[at].result() for at in range(len(wanted))]
 
 
 def train_product(
