@@ -176,3 +176,9 @@ def json_to_segmentation(segmentation: list[list[float]] | dict[str, object], he
     if isinstance(segmentation, dict):
         return Rle(str(segmentation["counts"]).encode("ascii"), height, width)
     return Polygons(tuple(np.array(ring, dtype=np.float32).reshape(-1, 2) for ring in segmentation))
+
+
+def disc(radius_px: int) -> npt.NDArray[np.uint8]:
+    """(2r + 1, 2r + 1) uint8, 1 within the radius: a round structuring element."""
+    y, x = np.mgrid[-radius_px : radius_px + 1, -radius_px : radius_px + 1]
+    return np.asarray(np.hypot(x, y) <= radius_px, dtype=np.uint8)

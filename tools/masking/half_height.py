@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from ...data.masks import disc
 from ...data.records import ImageRGB, MaskHW
 
 REACH_PX = 3
@@ -33,12 +33,12 @@ def end_at_half_height(original_rgb: ImageRGB, edited_rgb: ImageRGB, changed_hw:
     """
     change = edited_rgb.astype(np.float32) - original_rgb
     seen = np.abs(cv2.GaussianBlur(change, (0, 0), SMOOTH_PX)).max(axis=2) * changed_hw
-    strongest = cv2.dilate(seen, _disc())
+    strongest = cv2.dilate(seen, disc(REACH_PX))
     padded = np.pad(changed_hw.astype(np.uint8), 1, mode="edge")
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
     kept = changed_hw & ((depth > REACH_PX) | (seen >= HALF * strongest))
     # A thin branch is cut off where it meets its crack, which is stronger by far.
-    joined = cv2.morphologyEx(np.pad(kept.astype(np.uint8), REACH_PX), cv2.MORPH_CLOSE, _disc())
+    joined = cv2.morphologyEx(np.pad(kept.astype(np.uint8), REACH_PX), cv2.MORPH_CLOSE, disc(REACH_PX))
     joined = joined[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX]
     outlined = _without_crumbs((joined > 0) & changed_hw)
     return outlined if outlined.any() else changed_hw
@@ -49,8 +49,3 @@ def _without_crumbs(mask_hw: MaskHW) -> MaskHW:
     areas = stats[:, cv2.CC_STAT_AREA]
     areas[0] = 0
     return np.asarray((areas >= max(CRUMB_SHARE * areas.max(), 1))[labels])
-
-
-def _disc() -> npt.NDArray[np.uint8]:
-    y, x = np.mgrid[-REACH_PX : REACH_PX + 1, -REACH_PX : REACH_PX + 1]
-    return np.asarray(np.hypot(x, y) <= REACH_PX, dtype=np.uint8)

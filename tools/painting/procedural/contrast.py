@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from ....data.masks import disc
 from ....data.records import ImageRGB, MaskHW
 from .fields import FieldHW, FieldHWC
 
@@ -41,7 +41,7 @@ def bring_to_contrast(
     for _ in range(ROUNDS):
         painted = to_picture(levels)
         mask = noticed_in(painted)
-        ring = (cv2.dilate(mask.astype(np.uint8), _disc()) > 0) & ~mask
+        ring = (cv2.dilate(mask.astype(np.uint8), disc(SURROUNDINGS_PX)) > 0) & ~mask
         if not mask.any() or not ring.any():
             break
         lacking = 255 * contrast - float(_grey(painted)[mask].mean() - own_grey[ring].mean())
@@ -61,8 +61,3 @@ def to_picture(levels_hwc: FieldHWC) -> ImageRGB:
     """(H, W, 3) uint8 of levels of one or three channels."""
     shape = (*levels_hwc.shape[:2], 3)
     return np.asarray(np.clip(np.rint(np.broadcast_to(levels_hwc, shape)), 0, 255), dtype=np.uint8)
-
-
-def _disc() -> npt.NDArray[np.uint8]:
-    y, x = np.mgrid[-SURROUNDINGS_PX : SURROUNDINGS_PX + 1, -SURROUNDINGS_PX : SURROUNDINGS_PX + 1]
-    return np.asarray(np.hypot(x, y) <= SURROUNDINGS_PX, dtype=np.uint8)
