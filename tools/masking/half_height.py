@@ -7,11 +7,10 @@ import numpy as np
 
 from ...data.masks import disc
 from ...data.records import ImageRGB, MaskHW
+from .difference import SMOOTH_PX
 
 REACH_PX = 3
 """How far a sharp photograph's step reaches; a change that takes more pixels to fade is no step, and stays whole."""
-SMOOTH_PX = 0.6
-"""Standard deviation of the blur that the signed change gets: noise cancels out, outlines keep their half height."""
 HALF = 0.5
 CRUMB_SHARE = 0.1
 """Of the largest part's area: what is smaller is a trace, not a part."""

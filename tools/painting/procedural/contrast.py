@@ -9,10 +9,9 @@ import numpy as np
 
 from ....data.masks import disc
 from ....data.records import ImageRGB, MaskHW
+from ...judging.reference_statistics import RING_PX
 from .fields import FieldHW, FieldHWC
 
-SURROUNDINGS_PX = 8
-"""How far around a defect its surroundings reach, as where references are measured."""
 LEAST_FACTOR, MOST_FACTOR = 0.5, 4.0
 """Of what physics drew; beyond, it would be another kind of defect."""
 ROUNDS = 3
@@ -41,7 +40,7 @@ def bring_to_contrast(
     for _ in range(ROUNDS):
         painted = to_picture(levels)
         mask = noticed_in(painted)
-        ring = (cv2.dilate(mask.astype(np.uint8), disc(SURROUNDINGS_PX)) > 0) & ~mask
+        ring = (cv2.dilate(mask.astype(np.uint8), disc(RING_PX)) > 0) & ~mask
         if not mask.any() or not ring.any():
             break
         lacking = 255 * contrast - float(_grey(painted)[mask].mean() - own_grey[ring].mean())
