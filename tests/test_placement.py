@@ -107,6 +107,32 @@ def test_fitted_box_never_exceeds_the_frame_nor_the_upscale():
     assert fit_cutout(disc(10, 10), 40.0, FRAME_HW, max_upscale=2).mask.shape == (20, 20)
 
 
+@pytest.mark.parametrize(
+    ("spans_xy", "limits", "expected_wh"),
+    [
+        pytest.param((True, False), {}, (64, 26), id="reaches across"),
+        pytest.param((True, False), {"max_upscale": 1.2}, (50, 20), id="not enlarged further than allowed"),
+        pytest.param((True, False), {"max_side_px": 35}, (50, 20), id="nor to more than the largest area"),
+        pytest.param((False, True), {}, (50, 20), id="no room for the other axis"),
+        pytest.param((True, True), {}, (64, 48), id="both axes: what is longer than the frame is cut"),
+    ],
+)
+def test_what_both_borders_cut_spans_the_frame_again(
+    spans_xy: tuple[bool, bool], limits: dict[str, float], expected_wh: tuple[int, int]
+):
+    band = np.full((20, 50, 4), 255, np.uint8)
+    fitted = fit_cutout(band, 1000**0.5, FRAME_HW, spans_xy=spans_xy, **limits)
+    assert fitted.mask_box[2:] == expected_wh
+
+
+def test_what_is_longer_than_the_frame_it_spans_loses_both_ends_alike():
+    band = np.full((10, 81, 4), 255, np.uint8)
+    band[:, :, 0] = np.arange(81)
+    fitted = fit_cutout(band, 810**0.5, FRAME_HW, spans_xy=(True, False))
+    assert fitted.rgba[0, [0, -1], 0].tolist() == [8, 71]
+    assert fit_cutout(band, 810**0.5, FRAME_HW).mask_box[2:] == (64, 8), "else it shrinks until it fits"
+
+
 def test_flip_mirrors_pixels_and_sides():
     left_heavy = disc()
     left_heavy[:, :10, :3] = 0

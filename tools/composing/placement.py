@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import floor, sqrt
+from math import floor, inf, sqrt
 
 import cv2
 import numpy as np
@@ -104,12 +104,19 @@ def fit_cutout(
     aspect: float = 1.0,
     flip: bool = False,
     max_upscale: float = float("inf"),
+    spans_xy: tuple[bool, bool] = (False, False),
+    max_side_px: float = float("inf"),
 ) -> FittedCutOut:
     """Resize so that the mask covers `side_px` squared, or less where the box would leave the frame.
+
+    What spans an axis is enlarged until it reaches across, as far as `max_upscale` and `max_side_px` allow, and loses
+    equal parts of both ends where it is longer than the frame: its ends are cuts, which must not show.
 
     Args:
         cutout_rgba: (h, w, 4) uint8, straight alpha, tight or not.
         aspect: factor on width over height; the area stays.
+        spans_xy: whether both borders of its photograph cut it, along x and along y.
+        max_side_px: most square root of the mask's area to enlarge to.
 
     Raises:
         EmptyMaskError: no pixel has an alpha of 128 or more, before or after resizing.
@@ -120,9 +127,11 @@ def fit_cutout(
         raise EmptyMaskError(f"a cut-out of {cutout_rgba.shape[1]}x{cutout_rgba.shape[0]} has no opaque pixel")
     x, y, w, h = cv2.boundingRect(alpha)
     scale = min(side_px / sqrt(area), max_upscale)
-    width, height = w * scale * sqrt(aspect), h * scale / sqrt(aspect)
-    shrink = min(1.0, frame_hw[1] / width, frame_hw[0] / height)
-    rgba = resize_rgba(cutout_rgba[y : y + h, x : x + w], max(1, round(width * shrink)), max(1, round(height * shrink)))
+    box_wh = w * scale * sqrt(aspect), h * scale / sqrt(aspect)
+    most = min(max_upscale, max_side_px / sqrt(area)) / scale
+    to_frame = _scale_to_frame(box_wh, frame_hw[::-1], spans_xy, most)
+    width, height = (max(1, round(length * to_frame)) for length in box_wh)
+    rgba = _crop_middle(resize_rgba(cutout_rgba[y : y + h, x : x + w], width, height), frame_hw)
     if flip:
         rgba = cv2.flip(rgba, 1)
     mask = alpha_to_mask(rgba)
@@ -130,6 +139,22 @@ def fit_cutout(
     if not box[2]:
         raise EmptyMaskError(f"a cut-out of {w}x{h} has no opaque pixel left at {rgba.shape[1]}x{rgba.shape[0]}")
     return FittedCutOut(rgba, mask, box, cv2.countNonZero(mask))
+
+
+def _scale_to_frame(
+    box_wh: tuple[float, float], frame_wh: tuple[int, int], spans_xy: tuple[bool, bool], most: float
+) -> float:
+    """Factor by which a box fits into the frame where it does not span it, and reaches across where it does."""
+    ratios = [frame / length for frame, length in zip(frame_wh, box_wh, strict=True)]
+    room = min((ratio for ratio, spans in zip(ratios, spans_xy, strict=True) if not spans), default=inf)
+    reach = max([1.0, *(ratio for ratio, spans in zip(ratios, spans_xy, strict=True) if spans)])
+    return reach if reach <= min(room, most) else min(1.0, room)
+
+
+def _crop_middle(rgba: ImageRGBA, frame_hw: tuple[int, int]) -> ImageRGBA:
+    """At most (H, W, 4) of it."""
+    top, left = (max(0, length - frame) // 2 for length, frame in zip(rgba.shape[:2], frame_hw, strict=True))
+    return rgba[top : top + frame_hw[0], left : left + frame_hw[1]]
 
 
 def draw_centres(

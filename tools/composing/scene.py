@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count
+from math import sqrt
 from typing import Literal
 
 import numpy as np
@@ -178,12 +179,20 @@ def _place(
     aspect = 1 + settings.aspect_jitter * rng.uniform(-1, 1)
     flip = bool(rng.random() < settings.flip_probability)
     flush_sides = flip_sides(cutout.truncated_sides) if flip else cutout.truncated_sides
+    spans_xy = {"left", "right"} <= {*flush_sides}, {"top", "bottom"} <= {*flush_sides}
     for shrink in SHRINKS:
         truncation = settings.truncation if shrink == 1 else 0.0
         target_px = max(side_px * shrink, min(side_px, settings.min_side_px))
         try:
             fitted = fit_cutout(
-                cutout.rgba, target_px, canvas.frame_hw, aspect=aspect, flip=flip, max_upscale=settings.max_upscale
+                cutout.rgba,
+                target_px,
+                canvas.frame_hw,
+                aspect=aspect,
+                flip=flip,
+                max_upscale=settings.max_upscale,
+                spans_xy=spans_xy,
+                max_side_px=settings.max_side_ratio * sqrt(canvas.frame_hw[0] * canvas.frame_hw[1]),
             )
         except EmptyMaskError:
             return False
