@@ -103,9 +103,9 @@ def fit_cutout(
     *,
     aspect: float = 1.0,
     flip: bool = False,
-    max_upscale: float = float("inf"),
+    max_upscale: float = inf,
     spans_xy: tuple[bool, bool] = (False, False),
-    max_side_px: float = float("inf"),
+    max_side_px: float = inf,
 ) -> FittedCutOut:
     """Resize so that the mask covers `side_px` squared, or less where the box would leave the frame.
 
