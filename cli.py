@@ -130,7 +130,8 @@ def run(
             resume=resume.value,
         )
         raise typer.Exit(code)
-    from .console import OUTCOMES, Bars, draining
+    from .console import Bars, draining
+    from .console_outcomes import OUTCOMES
     from .graphs.pipeline import run_recipe
     from .graphs.run_folder import kind_of
 
@@ -168,7 +169,7 @@ def plan(
     limit: LimitOption = None,
 ) -> None:
     """Show classes, quotas, work items and an estimate; spends nothing."""
-    from .console import show_plan
+    from .console_plan import show_plan
     from .graphs.pipeline import plan_recipe
 
     show_plan(

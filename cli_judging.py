@@ -68,7 +68,8 @@ def validate(
     overrides: SetOption = None,
 ) -> None:
     """Judge every picture of a folder, copy what is kept, and say why the rest is not."""
-    from .console import Bars, draining, show_validation
+    from .console import Bars, draining
+    from .console_outcomes import show_validation
     from .graphs.folder_validation import validate_folder
 
     shorthands = [f"agents.text_agent.validation.kind={kind.value}"] if kind else []
@@ -96,7 +97,8 @@ def rejudge(
     data: Annotated[Path | None, typer.Option("--data", help="Where the run's data set is, if it has moved.")] = None,
 ) -> None:
     """Judge a run's images by other limits and thresholds, and make its data set anew; nothing is painted."""
-    from .console import Bars, console, draining, show_outcome
+    from .console import Bars, console, draining
+    from .console_outcomes import show_outcome
     from .graphs.rejudge import rejudge_run
 
     with draining() as stop, Bars().shown() as bars:
@@ -118,7 +120,8 @@ def review(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 0,
 ) -> None:
     """Decide on the images that wait for a person, in a local web page; Ctrl-C ends it."""
-    from .console import console, show_audit
+    from .console import console
+    from .console_outcomes import show_audit
     from .graphs.held import apply_reviews
     from .serving.review import serve_review
 
@@ -142,7 +145,8 @@ def calibrate(
     apply: Annotated[bool, typer.Option("--apply", help="Judge the run again by the thresholds found.")] = False,
 ) -> None:
     """Set the scores' thresholds from the images of an audit that a person has decided on."""
-    from .console import Bars, draining, show_calibration, show_outcome
+    from .console import Bars, draining
+    from .console_outcomes import show_calibration, show_outcome
     from .graphs.calibrate import calibrate_run
     from .graphs.rejudge import rejudge_run
 

@@ -26,13 +26,15 @@ FLOORS = {
     "learning": 5,
     "cli_options": 6,
     "console": 6,
-    "cli_evaluate": 7,
-    "cli_judging": 7,
-    "cli_knowledge": 7,
-    "cli_loop": 7,
-    "cli_train": 7,
-    "cli_wsss": 7,
-    "cli": 8,
+    "console_outcomes": 7,
+    "console_plan": 7,
+    "cli_evaluate": 8,
+    "cli_judging": 8,
+    "cli_knowledge": 8,
+    "cli_loop": 8,
+    "cli_train": 8,
+    "cli_wsss": 8,
+    "cli": 9,
 }
 ONLY_GRAPHS_AND_ABOVE = {"langgraph"}
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from table_helpers import Rectangle, build_dataset
 
-from maskwright import console
+from maskwright import console_plan
 from maskwright.configs.plan import PlanSettings
 from maskwright.configs.recipe import load_recipe
 from maskwright.data.quotas import ClassQuota, frequency_group, plan_quotas
@@ -97,8 +97,8 @@ def test_plan_shows_group_and_repeat_factor_in_narrow_terminals(width: int, monk
     dataset = _dataset(("bolt", 1, None), ("Mutter ö", 12, None), ("[bold]gear", 120, None))
     recipe = load_recipe("instances", ["plan.by=frequency", "plan.repeat_threshold=0.1"])
     printed = io.StringIO()
-    monkeypatch.setattr(console, "console", Console(file=printed, width=width))
-    console.show_plan(Prepared(recipe, dataset, "", plan_work(dataset, recipe, lambda _: True)))
+    monkeypatch.setattr(console_plan, "console", Console(file=printed, width=width))
+    console_plan.show_plan(Prepared(recipe, dataset, "", plan_work(dataset, recipe, lambda _: True)))
     lines = [line.split() for line in printed.getvalue().splitlines()]
     assert max(map(len, printed.getvalue().splitlines())) <= width
     assert ["bolt", "rare", "1", "1", "3.46", "49", "1"] in lines
