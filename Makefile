@@ -13,11 +13,12 @@ PROOF_ANOMALY := --set agents.anomaly_agent.splits.apart=true --set agents.anoma
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# A stamp an extra, so that a second call costs nothing and a change of pyproject.toml installs again.
+# A stamp an extra, so that a second call costs nothing and a change of pyproject.toml installs again. setuptools warns at
+# length of folders named like the package; the root is the package here, so there is none to be mistaken for it.
 .venv/.stamp-%: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.$(if $(filter core,$*),,[$*])'
+	PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip install --quiet --editable '.$(if $(filter core,$*),,[$*])'
 	@touch $@
 
 demo: .venv/.stamp-core  ## install and run the quickstart recipe on photographs that ship with scikit-image
