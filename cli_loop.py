@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from .console import Bars, console, draining
+from .console import Bars, draining
+from .console_outcomes import show_loop
 from .errors import InputError, MissingDependencyError
-
-if TYPE_CHECKING:
-    from .graphs.loop import LoopOutcome
 
 Resume = Literal["never", "always", "if_possible"]
 
@@ -58,15 +56,5 @@ def run_rounds(
             progress=bars,
             stop=stop,
         )
-    _show(outcome)
+    show_loop(outcome)
     return outcome.exit_code
-
-
-def _show(outcome: LoopOutcome) -> None:
-    for number, gain in enumerate(outcome.gains, start=1):
-        deviation = "" if gain.deviation is None else f"±{gain.deviation:.4f}"
-        mean = "none" if gain.mean is None else f"{gain.mean:+.4f}{deviation}"
-        console.print(f"round {number}   gain {mean}, {gain.wins} of {gain.n} seeds", highlight=False)
-    console.print(f"ended     {outcome.ended}: {outcome.folder}", soft_wrap=True, highlight=False)
-    if outcome.best:
-        console.print(f"a detector to use   maskwright train {outcome.best}", soft_wrap=True, highlight=False)

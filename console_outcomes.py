@@ -1,22 +1,37 @@
-"""How a run, a validation, an audit and a calibration ended, and what to do next."""
+"""How a run, a loop, a validation, an audit and a calibration ended, and what to do next."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
+from rich.table import Table
 
 from .console import console, show_choices
 
 if TYPE_CHECKING:
     from .evaluation.audit import Rate
+    from .evaluation.paired import PairedDifference
     from .graphs.calibrate import Calibration
+    from .graphs.loop import LoopEnd, LoopOutcome
+    from .graphs.loop_state import LoopRound
     from .graphs.run_folder import RunOutcome
 
 LISTED_CLASSES = 8
 """Classes that a line names."""
+LOOP_ENDS: dict[LoopEnd, str] = {
+    "rounds done": "all rounds are made; the same command with a higher --loop goes on",
+    "within noise": "the last round's gain is within the noise of its seeds; more seeds can tell smaller gains",
+    "nothing to add": "no class is left that may take more",
+    "nothing accepted": "nothing of the last round was accepted; its report.html says why",
+    "budget spent": "the budget of the last round is spent; the same command with a higher one goes on",
+    "interrupted": "interrupted; the same command goes on",
+}
 
 
 def show_outcome(outcome: RunOutcome) -> None:
@@ -60,8 +75,7 @@ def show_labels(outcome: RunOutcome) -> None:
     items, images = _counts(content, "items"), _counts(content, "images")
     classes = content["classes"]
     made = [one for one in classes if one["quota"]] if isinstance(classes, list) else []
-    told = ", ".join(f"{escape(one['name'])} {one['accepted']}" for one in made[:LISTED_CLASSES])
-    told += f", {len(made) - LISTED_CLASSES} more classes" if len(made) > LISTED_CLASSES else ""
+    told = _tell_classes([(one["name"], str(one["accepted"])) for one in made])
     console.print(
         f"{_status(content)}: {content['accepted']} scenes admitted ({told}) of {images['painted']} "
         f"painted in {items['planned']} items",
@@ -90,6 +104,46 @@ OUTCOMES: dict[str, Callable[[RunOutcome], None]] = {
     "labels": show_labels,
 }
 """By what a run's items are, as `run_folder.kind_of` says."""
+
+
+def show_loop(outcome: LoopOutcome) -> None:
+    """What each round made and brought, why the loop ended, and what to do next."""
+    table = Table(
+        "round", "new instances", "gain over the one before", "beyond the noise", "left behind", box=SIMPLE_HEAD
+    )
+    for one, gain, gains in zip_longest(outcome.rounds, outcome.gains, outcome.gains_by_class):
+        told = f"{gain}, {gain.wins} of {gain.n} seeds" if gain else "not measured"
+        table.add_row(str(one.number), _tell_quotas(one), told, _tell_gains(gains or {}), _tell_retired(one))
+    console.print(table)
+    console.print(f"ended: {LOOP_ENDS[outcome.ended]}", soft_wrap=True, highlight=False)
+    if outcome.best:
+        best = shlex.quote(str(outcome.best))
+        console.print(f"next: maskwright train {best}", soft_wrap=True, highlight=False)
+        told = "(val steered the loop, so its figures flatter)"
+        console.print(f"next: maskwright evaluate yolo {best} --split test   {told}", soft_wrap=True, highlight=False)
+
+
+def _tell_quotas(one: LoopRound) -> str:
+    quotas = sorted(one.quotas.items(), key=lambda entry: -entry[1])
+    return _tell_classes([(name, str(number)) for name, number in quotas if number])
+
+
+def _tell_gains(gains: Mapping[str, PairedDifference]) -> str:
+    from .evaluation.gains import judge_gain
+
+    return _tell_classes([(name, f"{gain.mean:+.3f}") for name, gain in gains.items() if judge_gain(gain) != "unknown"])
+
+
+def _tell_retired(one: LoopRound) -> str:
+    counts = {"prompts": len(one.retired_prompts), "sources": len(one.retired_sources)}
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+
+
+def _tell_classes(told: Sequence[tuple[str, str]]) -> str:
+    """'bolt 3, nut 2, 4 more classes'."""
+    listed = [f"{escape(name)} {value}" for name, value in told[:LISTED_CLASSES]]
+    more = len(told) - LISTED_CLASSES
+    return ", ".join([*listed, *([f"{more} more classes"] if more > 0 else [])])
 
 
 def show_validation(outcome: RunOutcome) -> None:

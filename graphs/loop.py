@@ -53,8 +53,18 @@ class LoopOutcome:
     @property
     def gains(self) -> tuple[PairedDifference, ...]:
         """Of each measured round over the one before, or over the real data alone; over all classes."""
+        return tuple(starmap(overall_gain, self._steps))
+
+    @property
+    def gains_by_class(self) -> tuple[dict[str, PairedDifference], ...]:
+        """The same of each class; one that was not measured is left out."""
+        return tuple(starmap(class_gains, self._steps))
+
+    @property
+    def _steps(self) -> list[tuple[RoundFigures, RoundFigures | None]]:
+        """Each measured round's figures, and those of the one before."""
         figures = [one.figures for one in self.rounds if one.figures]
-        return tuple(starmap(overall_gain, zip(figures, [None, *figures], strict=False)))
+        return list(zip(figures, [None, *figures], strict=False))
 
     @property
     def best(self) -> Path | None:

@@ -100,8 +100,10 @@ def test_a_run_can_train_and_loop(
     assert "yolo predict model=" in printed
     exit_code, printed = maskwright("run", *given, "--out", root / "looped", "--loop", 2)
     assert exit_code == 0, printed
-    assert re.search(r"round 1 +gain \+0\.\d+±", printed)
-    assert "maskwright train" in printed
+    assert re.search(r"1 +Mutter ö 8, Bolzen 2 +\+0\.\d+ ± 0\.\d+, 2 of 2 seeds +Bolzen \+0\.\d+", printed)
+    assert re.search(r"2 +Mutter ö 7, Bolzen 3 +\+0\.000 ± 0\.000, 0 of 2 seeds", printed)
+    assert "ended: all rounds are made; the same command with a higher --loop goes on" in printed
+    assert f"next: maskwright train {root / 'looped' / 'round-1'}" in printed
 
 
 def test_a_loop_goes_without_limit_and_train(root: Path, maskwright: Callable[..., tuple[int, str]]) -> None:
