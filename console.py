@@ -70,10 +70,10 @@ class Bars:
             yield self
 
     def start(self, stage: str, total: int) -> None:
-        if stage in self._tasks:
-            self._progress.update(self._tasks[stage], total=total, completed=0)
-            return
         self._outcomes[stage] = Counter()
+        if stage in self._tasks:
+            self._progress.update(self._tasks[stage], total=total, completed=0, outcomes="", rate="")
+            return
         self._tasks[stage] = self._progress.add_task(STAGES.get(stage, stage), total=total, outcomes="", rate="")
 
     def advance(self, stage: str, outcome: str = "", count: int = 1) -> None:
