@@ -93,6 +93,7 @@ def test_a_run_can_train_and_loop(
     detector = script(open_made(root))
     monkeypatch.setattr("maskwright.evaluation.yolo_detector.YoloDetector", lambda: detector)
     monkeypatch.setattr("maskwright.models.image_features.Lite0", Colours)
+    monkeypatch.setattr("maskwright.console.console.width", 200)
     small = ["evaluation.steps=10", "evaluation.image_px=64", "evaluation.batch=2", "evaluation.seeds=2"]
     given = ["instances", "--data", root / "daten ü", *(part for one in [*QUICK, *small] for part in ("--set", one))]
     exit_code, printed = maskwright("run", *given, "--out", root / "trained", "--train")
