@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LISTED_CLASSES = 8
 """Classes that a line names."""
+LOOP_TITLE = "Rounds; gains over the round before, the first one's over real images alone"
 LOOP_ENDS: dict[LoopEnd, str] = {
     "rounds done": "all rounds are made; the same command with a higher --loop goes on",
     "within noise": "the last round's gain is within the noise of its seeds; more seeds can tell smaller gains",
@@ -108,16 +109,16 @@ OUTCOMES: dict[str, Callable[[RunOutcome], None]] = {
 
 def show_loop(outcome: LoopOutcome) -> None:
     """What each round made and brought, why the loop ended, and what to do next."""
-    table = Table(
-        "round", "new instances", "gain over the one before", "beyond the noise", "left behind", box=SIMPLE_HEAD
-    )
+    columns = ("round", "new instances", "paired gain", "of classes, beyond the noise", "left behind")
+    table = Table(*columns, title=LOOP_TITLE, title_justify="left", box=SIMPLE_HEAD)
     for one, gain, gains in zip_longest(outcome.rounds, outcome.gains, outcome.gains_by_class):
         told = f"{gain}, {gain.wins} of {gain.n} seeds" if gain else "not measured"
         table.add_row(str(one.number), _tell_quotas(one), told, _tell_gains(gains or {}), _tell_retired(one))
     console.print(table)
     console.print(f"ended: {LOOP_ENDS[outcome.ended]}", soft_wrap=True, highlight=False)
+    console.print(f"rounds    {escape(str(outcome.folder))}", soft_wrap=True, highlight=False)
     if outcome.best:
-        best = shlex.quote(str(outcome.best))
+        best = escape(shlex.quote(str(outcome.best)))
         console.print(f"next: maskwright train {best}", soft_wrap=True, highlight=False)
         told = "(val steered the loop, so its figures flatter)"
         console.print(f"next: maskwright evaluate yolo {best} --split test   {told}", soft_wrap=True, highlight=False)

@@ -104,6 +104,7 @@ def test_a_run_can_train_and_loop(
     assert re.search(r"1 +Mutter ö 8, Bolzen 2 +\+0\.\d+ ± 0\.\d+, 2 of 2 seeds +Bolzen \+0\.\d+", printed)
     assert re.search(r"2 +Mutter ö 7, Bolzen 3 +\+0\.000 ± 0\.000, 0 of 2 seeds", printed)
     assert "ended: all rounds are made; the same command with a higher --loop goes on" in printed
+    assert f"rounds    {root / 'looped'}" in printed
     assert f"next: maskwright train {root / 'looped' / 'round-1'}" in printed
 
 
