@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,15 @@ HYPERPARAMETERS: Final = (
     "mask_ratio",
 )
 """Of ultralytics, those that change neither what is trained on nor for how long."""
+
+
+MAX_THREADS = 8
+"""More make a step of a small network no shorter."""
+
+
+def usable_threads(at_once: int) -> int:
+    """Threads of each of so many trainings side by side: together they fill the CPU, up to `MAX_THREADS` each."""
+    return max(1, min(MAX_THREADS, (os.cpu_count() or 1) // at_once))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +54,8 @@ class DetectorTraining:
     device: str = "auto"
     workers: int = 2
     """Processes that read pictures."""
+    threads: int = field(default_factory=lambda: usable_threads(1))
+    """Of a CPU that compute, one training or detection among those side by side."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("epochs", "steps") if getattr(self, name) is not None]
@@ -51,7 +63,7 @@ class DetectorTraining:
             raise RecipeError(
                 f"{' and '.join(given) or 'neither epochs nor steps'} given; expected exactly one of them."
             )
-        for name in (*given, "image_px", "batch"):
+        for name in (*given, "image_px", "batch", "threads"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)!r}; expected at least 1. Correct the settings.")
         if unknown := sorted(self.hyperparameters.keys() - set(HYPERPARAMETERS)):

@@ -122,6 +122,7 @@ class YoloDetector:
             "image_px": training.image_px,
             "batch": training.batch,
             "device": training.device,
+            "threads": training.threads,
             "images": [
                 {
                     "path": str(image.path.absolute()),
@@ -198,9 +199,9 @@ def _read_data(data_yaml: Path) -> _TrainingData:
 
 
 def _fingerprint(training: DetectorTraining, model: str, data: _TrainingData) -> str:
-    """Of all that decides the result: not of where the model lies, nor of device and workers."""
+    """Of all that decides the result: not of where the model lies, nor of device, workers and threads."""
     deciding: dict[str, object] = {**asdict(training), "data": data.digest}
-    for name in ("device", "workers"):
+    for name in ("device", "workers", "threads"):
         del deciding[name]
     deciding["model"] = identify_model(model)
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
@@ -224,6 +225,7 @@ def _train_job(
         "hyperparameters": dict(training.hyperparameters),
         "device": training.device,
         "workers": training.workers,
+        "threads": training.threads,
         "checkpoint_s": checkpoint_s,
         "images": str(own.write_images(data.images)),
         "names": list(data.names),

@@ -31,7 +31,7 @@ from .anomaly_evaluation import Progress, Silence
 from .arm_plans import PlannedArm, plan_arms, plan_pair
 from .comparison import Comparison
 from .detection_metrics import DetectionFigures, measure_detections
-from .detectors import CocoResult, Detector, DetectorTraining, Trained
+from .detectors import MAX_THREADS, CocoResult, Detector, DetectorTraining, Trained, usable_threads
 from .yolo_models import identify_model, resolve_model
 from .yolo_summary import ArmResult, YoloSummary, summarize
 
@@ -83,11 +83,12 @@ def measure_arms(
         MissingDependencyError, InputError, BrokenRunError: as `evaluate_yolo` raises them.
     """
     progress, settings = progress or Silence(), comparison.settings
-    bench = _Bench(comparison, detector, device, progress)
     wanted = [(arm, seed) for seed in range(settings.seeds) for arm in planned]
+    at_once = min(len(wanted), settings.at_once or trainings_at_once(device))
+    bench = _Bench(comparison, detector, device, progress, usable_threads(at_once))
     progress.start("trainings", len(wanted))
     progress.start("steps", sum(arm.steps for arm, _ in wanted))
-    with ThreadPoolExecutor(settings.at_once or trainings_at_once(device)) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         # A long one that begins last would leave the other cores without work.
         longest_first = sorted(range(len(wanted)), key=lambda at: -wanted[at][0].steps)
         measured = {at: pool.submit(bench.measure, *wanted[at]) for at in longest_first}
@@ -117,7 +118,7 @@ def train_product(
     """
     progress, arm = progress or Silence(), plan_pair(comparison)[1]
     progress.start("steps", arm.steps)
-    return _Bench(comparison, detector, device, progress).train(arm, 0)[-1][1]
+    return _Bench(comparison, detector, device, progress, usable_threads(1)).train(arm, 0)[-1][1]
 
 
 def versions(detector: Detector) -> dict[str, str]:
@@ -133,7 +134,9 @@ class _StoppedError(Exception):
 class _Bench:
     """Trains and measures, in several threads; what is on disk already is only read."""
 
-    def __init__(self, comparison: Comparison, detector: Detector, device: str, progress: Progress) -> None:
+    def __init__(
+        self, comparison: Comparison, detector: Detector, device: str, progress: Progress, threads: int
+    ) -> None:
         self._comparison, self._detector, self._progress = comparison, detector, progress
         settings = comparison.settings
         self._training = DetectorTraining(
@@ -146,6 +149,7 @@ class _Bench:
             optimizer=settings.optimizer,
             hyperparameters=settings.hyperparameters,
             device=device,
+            threads=threads,
         )
         self._made_by = [detector.name, detector.revision]
         self._stopped = threading.Event()
@@ -201,7 +205,7 @@ class _Bench:
         return done
 
     def _keys(self, arm: PlannedArm, seed: int) -> list[str]:
-        """Of each phase's training, by everything that decides it: not by device and workers."""
+        """Of each phase's training, by everything that decides it: not by device, workers and threads."""
         keys: list[str] = []
         settings = self._training
         for phase in arm.phases:
@@ -233,9 +237,11 @@ class _Bench:
 
 
 def trainings_at_once(device: str) -> int:
-    """How many trainings fill a machine: ultralytics gives each one all but one of a CPU's cores, eight at most."""
+    """How many trainings fill a machine. On two cores, two of a thread each do more steps than one after the other."""
     cores = os.cpu_count() or 1
-    return max(1, cores // min(8, max(1, cores - 1))) if resolve_device(device).type == "cpu" else 1
+    if resolve_device(device).type != "cpu":
+        return 1
+    return 2 if cores == 2 else max(1, cores // MAX_THREADS)
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ def run_worker(job: Job, folder: Path, log: Path, command: Sequence[str] = WORKE
             stdout=subprocess.PIPE,
             stderr=log_file,
             cwd=folder,
-            env=_environment(folder),
+            env=_environment(folder, job["threads"]),
         ) as worker,
     ):
         try:
@@ -54,10 +54,10 @@ def run_worker(job: Job, folder: Path, log: Path, command: Sequence[str] = WORKE
         raise BrokenRunError(_how_it_died(exit_code, log))
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, threads: int) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in _RANKS}
     return {
-        "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # ultralytics takes one where nothing is said
+        "OMP_NUM_THREADS": str(threads),  # unless the user set it
         **inherited,
         "YOLO_CONFIG_DIR": str(folder / _SETTINGS_FOLDER),
         "YOLO_OFFLINE": "true",

@@ -28,6 +28,7 @@ class TrainJob(TypedDict):
     hyperparameters: dict[str, float]
     device: str
     workers: int
+    threads: int
     checkpoint_s: float
     """Least seconds between two checkpoints; the last round always writes one."""
     images: str
@@ -51,6 +52,7 @@ class DetectJob(TypedDict):
     image_px: int
     batch: int
     device: str
+    threads: int
     images: list[ImageToRead]
 
 

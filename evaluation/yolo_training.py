@@ -25,6 +25,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.utils import callbacks as ultralytics_callbacks
 from ultralytics.utils import nms as ultralytics_nms
+from ultralytics.utils import torch_utils as ultralytics_torch_utils
 from ultralytics.utils.torch_utils import init_seeds, strip_optimizer
 
 from ..data.files import PARTIAL_SUFFIX
@@ -52,6 +53,8 @@ def tame() -> None:
     ultralytics_dataset.save_dataset_cache_file = _save_no_cache
     # Its limit of 2 seconds a batch would drop detections without an error where the machine is busy.
     ultralytics_nms.non_max_suppression = partial(ultralytics_nms.non_max_suppression, max_time_img=math.inf)
+    # It computes with all cores but one: with one of two.
+    ultralytics_torch_utils.NUM_THREADS = torch.get_num_threads()
     register_backbone()
 
 

@@ -120,6 +120,17 @@ def test_training_hands_over_absolute_paths_and_class_names(
     assert listed == [str(path) for path in sorted((data_yaml.parent / "images" / "train").iterdir())]
 
 
+def test_the_process_computes_with_as_many_threads_as_asked(
+    tmp_path: Path, data_yaml: Path, scripted: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    write = f"open({str(tmp_path / 'threads')!r}, 'w').write(os.environ['OMP_NUM_THREADS'])"
+    scripted.detector(write, WRITE_WEIGHTS, TRAINED).train(data_yaml, replace(TRAINING, threads=5), tmp_path / "läuft")
+    assert (tmp_path / "threads").read_text() == "5"
+    again = scripted.detector().train(data_yaml, replace(TRAINING, threads=1), tmp_path / "läuft")
+    assert again.steps == TRAINED["steps"]  # they do not decide what is learned
+
+
 def test_an_image_that_is_listed_twice_is_trained_on_twice(
     tmp_path: Path, data_yaml: Path, scripted: ScriptedWorker
 ) -> None:

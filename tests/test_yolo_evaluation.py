@@ -32,7 +32,7 @@ from detector_helpers import (
 
 from maskwright.configs.evaluation import EvaluationSettings, MixingSettings
 from maskwright.errors import BrokenRunError, RecipeError, RunFolderError
-from maskwright.evaluation.detectors import DetectorTraining, Trained
+from maskwright.evaluation.detectors import DetectorTraining, Trained, usable_threads
 from maskwright.evaluation.gains import GainMeter
 from maskwright.evaluation.yolo_detector import YoloDetector
 from maskwright.evaluation.yolo_evaluation import evaluate_yolo, train_product, trainings_at_once
@@ -189,6 +189,8 @@ def test_a_machine_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores in (1, 2, 4, 16, 64):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         found[cores] = trainings_at_once("cpu")
+        together = found[cores] * usable_threads(found[cores])
+        assert cores // 2 <= together <= cores
     assert found == {1: 1, 2: 2, 4: 1, 16: 2, 64: 8}
 
 

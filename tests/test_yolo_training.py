@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import subprocess
 import sys
@@ -174,6 +175,25 @@ def test_precision_and_hyperparameters_reach_ultralytics(tmp_path: Path, data_ya
     assert {name: arguments[name] for name in (*chosen, "optimizer")} == {**chosen, "optimizer": "MuSGD"}
     found = list(YoloDetector().detect(half, validation_images(data_yaml), TRAINING))
     assert found  # its weights are plain float32 ones
+
+
+THREADS_OF = """
+import torch
+from maskwright.evaluation import yolo_training
+torch.set_num_threads(3)
+yolo_training.tame()
+from ultralytics.utils.torch_utils import select_device
+select_device("cpu")
+print("threads:", torch.get_num_threads())
+"""
+
+
+def test_ultralytics_leaves_no_core_idle(tmp_path: Path) -> None:
+    environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path)}
+    found = subprocess.run(
+        [sys.executable, "-c", THREADS_OF], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "threads: 3" in found.stdout
 
 
 STATES_OF = """
