@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
-from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, ensure_config
 
@@ -81,7 +81,15 @@ def batched_writer(writer: PromptWriter, lockstep: Lockstep, place: int) -> Prom
 
     A server takes requests as they come.
     """
-    model = writer.writer
+    return _batched(writer, writer.writer, lockstep, place)
+
+
+def batched_planner(writer: PromptWriter, lockstep: Lockstep, place: int) -> PromptWriter:
+    """`batched_writer` for the calls of its planner."""
+    return _batched(writer, writer.planner, lockstep, place)
+
+
+def _batched(writer: PromptWriter, model: BaseChatModel, lockstep: Lockstep, place: int) -> PromptWriter:
     if not isinstance(model, EmbeddedChatModel):
         return writer
     ask_all = Batched(_AskTogether(model), lockstep, place, Meter())

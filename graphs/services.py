@@ -87,6 +87,8 @@ class PromptMemory(Protocol):
 class ElementsStore(Protocol):
     """A class's diversity elements, asked for once."""
 
+    def plan_ahead(self, category_id: int, category: str, planner: PromptWriter) -> None: ...
+
     def of(self, category_id: int, category: str, usage: Usage) -> DiversityElements: ...
 
 

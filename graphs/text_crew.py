@@ -12,7 +12,7 @@ from ..memory.entries import Attempt, Instance, ItemResult, WorkItem
 from ..tools.cutouts import crop_to_mask
 from ..tools.judging.painted import painted_hash
 from ..tools.protocols import Masker, TextPainter
-from .crews import AgentGraphs, Keep, batched_writer, close_item
+from .crews import AgentGraphs, Keep, batched_planner, batched_writer, close_item
 from .lockstep import Batched, Lockstep, Meter, StopEvent, run_in_lockstep
 from .pool import Pool
 from .remembering import RunMemory
@@ -48,7 +48,18 @@ class TextCrew:
         def work(item: WorkItem, lockstep: Lockstep, place: int) -> ItemResult:
             return keep(self._make_item(graphs.text_agent, item, self._services(pool, lockstep, place)))
 
+        self._plan_ahead(items)
         return run_in_lockstep(work, items, self.batch_items, self.stop)
+
+    def _plan_ahead(self, items: Sequence[WorkItem]) -> None:
+        """Have the elements of all classes planned side by side, before the items wait for each other."""
+
+        def plan(one: tuple[int, str], lockstep: Lockstep, place: int) -> None:
+            self.elements.plan_ahead(*one, batched_planner(self.writer, lockstep, place))
+
+        classes = list(dict.fromkeys((item["category_id"], item["category"]) for item in items))
+        for _ in run_in_lockstep(plan, classes, self.batch_items, self.stop):
+            pass
 
     def remember(self, results: Sequence[ItemResult]) -> None:
         self.memory.remember(results)

@@ -99,6 +99,13 @@ class Usage:
         used = message.usage_metadata
         self._count(model, 1, used["input_tokens"] if used else 0, used["output_tokens"] if used else 0)
 
+    def add_usage(self, other: Usage) -> None:
+        """What was asked on behalf of this item elsewhere."""
+        self.calls += other.calls
+        for own, others in ((self.input_tokens, other.input_tokens), (self.output_tokens, other.output_tokens)):
+            for model, tokens in others.items():
+                own[model] = own.get(model, 0) + tokens
+
     def _count(self, model: str, calls: int, input_tokens: int, output_tokens: int) -> None:
         self.calls += calls
         self.input_tokens[model] = self.input_tokens.get(model, 0) + input_tokens
@@ -184,7 +191,7 @@ class PromptWriter:
     question: Template | None = None
     """What a first prompt is asked with, in place of the built-in template `writer`."""
     invoke: Invoke = invoke_alone
-    """Carries out the writer's calls."""
+    """Carries out the calls of both."""
 
     def plan(self, category: str, usage: Usage) -> DiversityElements:
         """Elements of a class's diversity.
@@ -207,6 +214,7 @@ class PromptWriter:
             ElementList,
             template=lambda: ElementList(values=[*fallback, *[category] * NUM_ELEMENTS][:NUM_ELEMENTS]),
             max_repairs=self.max_repairs,
+            invoke=self.invoke,
         )
         usage.add(self.planner_name, answer)
         values = dict.fromkeys(value.strip(" .,;:-").lower() for value in answer.value.values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,8 +78,11 @@ def decode(lm: CausalLM, requests: Sequence[Request]) -> Iterator[tuple[int, Pie
         torch.OutOfMemoryError: the batch does not fit on the GPU.
     """
     rows = [AnswerInProgress(lm, index, request) for index, request in enumerate(requests)]
-    ids, attention = _pad_left([request.prompt_ids for request in requests])
-    cache = DynamicCache()
+    prompts = [request.prompt_ids for request in requests]
+    num_shared = _num_shared(prompts)
+    cache = _read_shared(lm, prompts[0][:num_shared], len(prompts))
+    ids, added = _pad_left([prompt[num_shared:] for prompt in prompts])
+    attention = torch.cat([torch.ones(len(prompts), num_shared, dtype=torch.int64), added], dim=1)
     while True:
         logits = lm.step(ids, attention, cache)
         for row, row_logits in zip(rows, logits, strict=True):
@@ -92,6 +96,24 @@ def decode(lm: CausalLM, requests: Sequence[Request]) -> Iterator[tuple[int, Pie
             cache.batch_select_indices(torch.tensor(kept, device=lm.model.device))
         ids, added = _pad_left([row.new_ids for row in rows])
         attention = torch.cat([attention, added], dim=1)
+
+
+def _num_shared(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with, the last one of each aside; 0 for one alone."""
+    if len(prompts) < 2:
+        return 0
+    alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
+    return min(len(list(alike)), min(map(len, prompts)) - 1)
+
+
+def _read_shared(lm: CausalLM, tokens: Sequence[int], num_rows: int) -> DynamicCache:
+    """What the model keeps of a beginning that all prompts share: read once, not once a prompt."""
+    cache = DynamicCache()
+    if tokens:
+        ids, attention = _pad_left([tokens])
+        lm.step(ids, attention, cache)
+        cache.batch_repeat_interleave(num_rows)
+    return cache
 
 
 def _pad_left(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +22,9 @@ from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from maskwright.errors import BrokenRunError, ModelNotFetchedError
+from maskwright.graphs.crews import batched_planner
+from maskwright.graphs.lockstep import Lockstep, run_in_lockstep
+from maskwright.graphs.writing import DiversityElements, PromptWriter, Usage
 from maskwright.models import causal_lm, generation
 from maskwright.models.causal_lm import CausalLM, load_causal_lm
 from maskwright.models.constrained import JsonSchema, UnsupportedSchemaError, bound_schema
@@ -97,17 +100,31 @@ def model(checkpoint: Path) -> Iterator[EmbeddedChatModel]:
 
 @pytest.fixture
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Prompts in each prefill, as they happen."""
+    """Prompts that are decoded together, as it happens."""
     sizes: list[int] = []
+    decode_all = generation.decode
+
+    def record(lm: CausalLM, requests: Sequence[Request]) -> Iterator[tuple[int, Piece]]:
+        sizes.append(len(requests))
+        return decode_all(lm, requests)
+
+    monkeypatch.setattr("maskwright.models.generation.decode", record)
+    monkeypatch.setattr("maskwright.models.smollm2.decode", record)
+    return sizes
+
+
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Rows and tokens of each forward, as they happen."""
+    found: list[tuple[int, ...]] = []
     step = CausalLM.step
 
     def record(self: CausalLM, ids: torch.Tensor, attention: torch.Tensor, cache: object) -> torch.Tensor:
-        if ids.shape == attention.shape:
-            sizes.append(len(ids))
+        found.append(tuple(ids.shape))
         return step(self, ids, attention, cache)
 
     monkeypatch.setattr(CausalLM, "step", record)
-    return sizes
+    return found
 
 
 def _texts(messages: list[AIMessage]) -> list[str]:
@@ -187,6 +204,18 @@ def test_a_batch_is_no_larger_than_asked(model: EmbeddedChatModel, forwards: lis
     assert forwards == [3, 1], "equal prompts are decoded once"
 
 
+def test_what_all_prompts_begin_with_is_read_once(model: EmbeddedChatModel, shapes: list[tuple[int, ...]]) -> None:
+    texts = [f"Name the colours of a {thing}." for thing in ("dog", "red fox", "dog")] + ["Name the colours of a "]
+    alone = [model.invoke(text).text for text in texts]
+    num_tokens = [tokens for rows, tokens in shapes if tokens > 10]
+    shapes.clear()
+    assert _texts(model.batch(texts)) == alone
+    (one, num_shared), (rows, num_left) = shapes[:2]
+    assert (one, rows) == (1, 3), "of equal prompts, one is read"
+    assert num_shared > num_left
+    assert num_shared + num_left == max(num_tokens)
+
+
 def test_each_prompt_of_a_batch_is_a_call_of_its_own(model: EmbeddedChatModel) -> None:
     class Recorder(BaseCallbackHandler):
         def __init__(self) -> None:
@@ -220,6 +249,25 @@ def test_calls_of_several_askers_share_a_batch_and_fail_alone(model: EmbeddedCha
     alone = [runnable.invoke(messages) for runnable, messages, _ in calls if messages[0].text in ("hi", "a dog", "ho")]
     assert [reply["raw"].text for reply in (first, second, last)] == [reply["raw"].text for reply in alone]
     assert plain.text == model.invoke("hi").text
+
+
+def test_elements_of_several_classes_are_planned_in_one_batch(model: EmbeddedChatModel, forwards: list[int]) -> None:
+    writer = PromptWriter(
+        planner=model.model_copy(update={"max_tokens": 200}),
+        planner_name="planner",
+        writer=model,
+        writer_name="writer",
+        max_repairs=0,
+        count_tokens=len,
+        max_tokens=None,
+    )
+
+    def plan(category: str, lockstep: Lockstep, place: int) -> DiversityElements:
+        return batched_planner(writer, lockstep, place).plan(category, Usage())
+
+    together = list(run_in_lockstep(plan, ["dog", "cat", "cup"], 8, threading.Event()))
+    assert forwards[:3] == [3, 3, 3]
+    assert together == [writer.plan(category, Usage()) for category in ("dog", "cat", "cup")]
 
 
 def test_the_seed_decides(model: EmbeddedChatModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from text_helpers import (
     answers,
     breaks,
     good,
+    kind_of,
     poor,
     prompt_json,
 )
@@ -191,3 +193,21 @@ def test_elements_are_planned_once_a_class(tmp_path: Path) -> None:
     results = make(build_crew(tmp_path, chat=chat), [build_item(slot) for slot in range(4)])
     assert [len(chat.asked(kind)) for kind in ("kinds", "looks", "views")] == [1, 1, 1]
     assert len({tuple(result["rounds"][0]["elements"]) for result in results}) > 1
+
+
+def test_elements_of_all_classes_are_there_before_the_first_prompt(tmp_path: Path) -> None:
+    chat = ScriptedChat()
+    others = [{**build_item(), "item_id": f"text-{number}-0000", "category_id": number} for number in (4, 5)]
+    results = make(build_crew(tmp_path, chat=chat), [build_item(), *others])  # type: ignore[list-item]
+    kinds = [kind_of(question) for question in chat.questions]
+    assert sorted(kinds[:9]) == sorted(["kinds", "looks", "views"] * 3)
+    assert not {"kinds", "looks", "views"} & set(kinds[9:])
+    assert [result["cost"]["input_tokens"]["planner"] for result in results] == [3 * INPUT_TOKENS] * 3
+
+
+def test_a_planner_that_fails_is_met_by_the_item(tmp_path: Path) -> None:
+    plenty = json.dumps({"values": ["round bolt", "flat bolt", "tall bolt", "small bolt"]})
+    chat = ScriptedChat(script=answers(kinds=[ConnectionError("refused"), plenty]))
+    [result] = make(build_crew(tmp_path, chat=chat))
+    assert result["ending"] == "accepted"
+    assert [len(chat.asked(kind)) for kind in ("kinds", "looks", "views")] == [2, 1, 1]
