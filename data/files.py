@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock
 
 PARTIAL_SUFFIX = ".partial"
 """Ending of a file or folder that is still being written; a kill may leave one behind."""
@@ -35,6 +38,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write `content`; after a kill at any moment the file is whole, or as it was before."""
     with open_atomically(path) as file:
         file.write(content)
+
+
+@contextmanager
+def work_folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` for one process at a time; gone in the end, with what killed ones left.
+
+    What is made in it is renamed to `target` by the caller; another process waits until then.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    prefix = f".{target.name}."
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.parent / f"{prefix}lock"):
+        for leftover in target.parent.glob(f"{prefix}*{PARTIAL_SUFFIX}"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=prefix, suffix=PARTIAL_SUFFIX, dir=target.parent) as work:
+            yield Path(work)
 
 
 def remove_partials(folder: Path, *, deep: bool = True) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,18 +9,11 @@ from pathlib import Path
 
 import torch
 from llguidance import LLTokenizer
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    DynamicCache,
-    GgufConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import BrokenRunError
 from .constrained import build_constraint_tokenizer
 from .device import resolve_device
+from .gguf_files import read_weights
 from .loading import without_bars
 
 
@@ -65,32 +57,24 @@ class CausalLM:
 _LOADING = threading.Lock()
 
 
-def load_causal_lm(path: Path, device: str) -> CausalLM:
+def load_causal_lm(path: Path, device: str, unpacked: Path | None = None) -> CausalLM:
     """Load once a process for each file and device, in float32.
 
     Args:
         path: a GGUF file, which is dequantized, or a folder as `save_pretrained` writes it.
         device: as `resolve_device` takes it.
+        unpacked: a folder that keeps what the GGUF file holds, for the next process; see `read_weights`.
 
     Raises:
         BrokenRunError: the file is damaged or not a language model, or the device is not there.
     """
     with _LOADING, without_bars():
-        return _load(path.resolve(), resolve_device(device))
+        return _load(path.resolve(), resolve_device(device), unpacked)
 
 
 @cache
-def _load(path: Path, device: torch.device) -> CausalLM:
-    folder, gguf = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
-    # Left packed, the weights are unpacked at every step: 1 to 2 tokens/s instead of 27.
-    quantization = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **gguf)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, **gguf, **quantization
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, struct.error) as exc:
-        raise BrokenRunError(f"cannot load the language model {str(path)!r}: {exc}") from exc
+def _load(path: Path, device: torch.device, unpacked: Path | None) -> CausalLM:
+    model, tokenizer = read_weights(path, unpacked)
     eos = model.generation_config.eos_token_id
     return CausalLM(
         model=torch.nn.Module.to(model, device),

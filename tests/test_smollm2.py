@@ -25,7 +25,7 @@ from maskwright.errors import BrokenRunError, ModelNotFetchedError
 from maskwright.graphs.crews import batched_planner
 from maskwright.graphs.lockstep import Lockstep, run_in_lockstep
 from maskwright.graphs.writing import DiversityElements, PromptWriter, Usage
-from maskwright.models import causal_lm, generation
+from maskwright.models import causal_lm, generation, gguf_files
 from maskwright.models.causal_lm import CausalLM, load_causal_lm
 from maskwright.models.constrained import JsonSchema, UnsupportedSchemaError, bound_schema
 from maskwright.models.generation import Piece, Request, answer_all
@@ -281,13 +281,13 @@ def test_threads_load_once_and_do_not_disturb_each_other(
 ) -> None:
     causal_lm._load.cache_clear()
     loads: list[object] = []
-    load = causal_lm.AutoModelForCausalLM.from_pretrained
+    load = gguf_files.AutoModelForCausalLM.from_pretrained
 
     def record(*args: object, **kwargs: object) -> object:
         loads.append(args)
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(causal_lm.AutoModelForCausalLM, "from_pretrained", record)
+    monkeypatch.setattr(gguf_files.AutoModelForCausalLM, "from_pretrained", record)
     texts: dict[str, str] = {}
 
     def answer(prompt: str) -> None:
