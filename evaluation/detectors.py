@@ -23,7 +23,7 @@ HYPERPARAMETERS: Final = (
 
 
 MAX_THREADS = 8
-"""More make a step of a small network no shorter."""
+"""Of one training, as ultralytics limits it."""
 
 
 def usable_threads(at_once: int) -> int:

@@ -94,14 +94,17 @@ def test_an_own_file_is_kept_nowhere(packed: Path) -> None:
     assert [path.name for path in packed.parent.iterdir()] == [packed.name]
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff" * 40], ids=["empty", "nonsense"])
-def test_what_is_damaged_is_unpacked_again(packed: Path, tmp_path: Path, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [None, b"", b"\xff" * 40], ids=["missing", "empty", "nonsense"])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_what_is_damaged_is_unpacked_again(packed: Path, tmp_path: Path, name: str, damage: bytes | None) -> None:
     kept = tmp_path / "cache" / "tiny-unpacked"
     first = read_weights(packed, kept)
-    whole = (kept / "model.safetensors").read_bytes()
-    (kept / "model.safetensors").write_bytes(damage)
+    whole = (kept / name).read_bytes()
+    (kept / name).unlink()
+    if damage is not None:
+        (kept / name).write_bytes(damage)
     assert _equal(read_weights(packed, kept), first)
-    assert (kept / "model.safetensors").read_bytes() == whole
+    assert (kept / name).read_bytes() == whole
 
 
 def test_a_killed_one_leaves_a_partial_folder_that_the_next_one_removes(packed: Path, tmp_path: Path) -> None:
