@@ -54,8 +54,8 @@ class DetectorTraining:
     device: str = "auto"
     workers: int = 2
     """Processes that read pictures."""
-    threads: int = field(default_factory=lambda: usable_threads(1))
-    """Of a CPU that compute, one training or detection among those side by side."""
+    threads: int = field(default_factory=lambda: usable_threads(1), compare=False)
+    """That compute on a CPU; trainings that differ in nothing else are equal."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("epochs", "steps") if getattr(self, name) is not None]
