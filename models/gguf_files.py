@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 def read_weights(path: Path, unpacked: Path | None = None) -> _Weights:
     """A model in float32 on the CPU, and its tokenizer.
 
-    transformers takes 15 s on a core to read a GGUF file of 98 MB, and less than one to read the same weights unpacked.
+    transformers takes 18 s on a core to read a GGUF file of 98 MB, and less than one to read the same weights unpacked.
 
     Args:
         path: a GGUF file, which is dequantized, or a folder as `save_pretrained` writes it.
