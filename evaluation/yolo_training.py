@@ -28,7 +28,7 @@ from ultralytics.utils import nms as ultralytics_nms
 from ultralytics.utils import torch_utils as ultralytics_torch_utils
 from ultralytics.utils.torch_utils import init_seeds, strip_optimizer
 
-from ..data.files import PARTIAL_SUFFIX
+from ..data.files import PARTIAL_SUFFIX, sync
 from ..errors import RecipeError
 from ..models.device import resolve_device
 from .yolo_backbone import register as register_backbone
@@ -291,6 +291,5 @@ class _SegmentTrainer(_ExactTrainer, SegmentationTrainer):  # type: ignore[misc]
 
 
 def _move_synced(source: Path, destination: Path) -> None:
-    with open(source, "rb") as file:
-        os.fsync(file.fileno())
+    sync(source)
     os.replace(source, destination)

@@ -102,9 +102,8 @@ class Usage:
     def add_usage(self, other: Usage) -> None:
         """What was asked on behalf of this item elsewhere."""
         self.calls += other.calls
-        for own, others in ((self.input_tokens, other.input_tokens), (self.output_tokens, other.output_tokens)):
-            for model, tokens in others.items():
-                own[model] = own.get(model, 0) + tokens
+        for model, input_tokens in other.input_tokens.items():
+            self._count(model, 0, input_tokens, other.output_tokens[model])
 
     def _count(self, model: str, calls: int, input_tokens: int, output_tokens: int) -> None:
         self.calls += calls

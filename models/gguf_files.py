@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import struct
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.files import work_folder
+from ..data.files import sync, work_folder
 from ..errors import BrokenRunError
 
 SPARE_DISK = 4
@@ -74,12 +73,7 @@ def _keep(weights: _Weights, unpacked: Path) -> None:
             model.save_pretrained(fresh)
             tokenizer.save_pretrained(fresh)
             for file in fresh.iterdir():
-                _sync(file)
+                sync(file)
             fresh.rename(unpacked)
     except (OSError, SafetensorError) as exc:
         _log.info("%r is not kept: %s", str(unpacked), exc)
-
-
-def _sync(file: Path) -> None:
-    with open(file, "rb") as opened:
-        os.fsync(opened.fileno())
